@@ -1,0 +1,4 @@
+//! Reference implementations of the protocols that flowproof knows: wire types and pure state machines of every
+//! role, and thin drivers that put them on sockets.
+
+pub mod machine;
