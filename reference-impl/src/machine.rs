@@ -8,7 +8,10 @@ use std::ops::{Add, Sub};
 use std::time::Duration;
 
 /// A moment, as the time since the run began. Only differences mean anything.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(transparent)]
 pub struct Time(Duration);
 
 impl Time {

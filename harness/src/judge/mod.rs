@@ -1,0 +1,3 @@
+//! The judges: what they may say, and the catalogue they cite.
+
+pub mod finding;

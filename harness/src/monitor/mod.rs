@@ -1,0 +1,187 @@
+//! Rules over the whole conversation, one file a protocol. A monitor reads raw JSON and arrival times, never the
+//! reference implementation's types: the judge shares no code with the judged. The same monitor judges a flow, a
+//! fuzz case, proxied traffic and a recording.
+
+use std::time::Duration;
+
+use flowproof_reference::machine::{LinkId, Time};
+use serde_json::Value;
+
+use crate::judge::finding::{Finding, Judge, Ruling};
+
+pub mod hangout;
+
+/// One end of a link.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Party {
+    /// The participant's name in the flow, or an address on live traffic.
+    pub name: String,
+    /// Its role.
+    pub role: String,
+    /// True when it is to be judged. What others do is only context.
+    pub under_test: bool,
+}
+
+/// Something that happened on a link, in the order of arrival at whoever watches.
+#[derive(Clone, Debug)]
+pub struct Seen<'a> {
+    /// When: for what we received, the arrival time taken by the reader; for what we sent, when it was handed over.
+    pub at: Time,
+    /// Which connection. A participant that reconnects gets a new number.
+    pub link: LinkId,
+    /// Who did it.
+    pub from: &'a Party,
+    /// The other end.
+    pub to: &'a Party,
+    /// What.
+    pub what: What<'a>,
+}
+
+/// What happened on a link.
+#[derive(Clone, Debug)]
+pub enum What<'a> {
+    /// `from` asked for the connection and `to` granted it.
+    Opened {
+        /// Path and query asked for.
+        target: &'a str,
+    },
+    /// A text message. `json` is its value, or why it has none.
+    Text {
+        /// The text, invalid UTF-8 replaced.
+        text: &'a str,
+        /// The value, if it is JSON.
+        json: Result<&'a Value, NotJson>,
+    },
+    /// A binary message.
+    Binary(&'a [u8]),
+    /// A WebSocket Ping.
+    Ping(&'a [u8]),
+    /// A WebSocket Pong.
+    Pong(&'a [u8]),
+    /// `from` announced the end of the link (a Close frame).
+    Closing {
+        /// The status code, if one was given.
+        code: Option<u16>,
+        /// The reason.
+        reason: &'a str,
+    },
+    /// The connection is gone; `from` ended it. Always the last thing on a link.
+    Closed,
+    /// Bytes below the framing, or that break it.
+    Raw(&'a [u8]),
+}
+
+/// Why a text message has no JSON value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotJson {
+    /// It is not JSON at all, or not UTF-8.
+    Malformed,
+    /// It is JSON, but nested too deeply, or with numbers too large, to be looked into. Nothing can be said about it.
+    BeyondUs,
+}
+
+/// What a monitor needs to know about the run.
+#[derive(Clone, Debug)]
+pub struct MonitorConfig {
+    /// Allowance on every time limit.
+    pub slack: Duration,
+    /// True when nobody but the participants of this conversation uses the target.
+    pub exclusive: bool,
+    /// The edition in force.
+    pub edition: String,
+    /// Protocol settings (`--var`, defaults in protocol.toml), e.g. hangout's `wildcard`.
+    pub settings: std::collections::BTreeMap<String, String>,
+}
+
+/// Collects what a monitor says.
+#[derive(Debug, Default)]
+pub struct Rulings {
+    /// In the order said.
+    pub findings: Vec<Finding>,
+}
+
+impl Rulings {
+    /// The requirement was put to the test and held. Said once a conversation is enough; repeats are merged.
+    pub fn kept(&mut self, requirement: &'static str, by: &Party, at: Time) {
+        self.push(requirement, Ruling::Kept, by, at, String::new(), String::new(), Value::Null);
+    }
+
+    /// The requirement was broken.
+    pub fn broken(
+        &mut self,
+        requirement: &'static str,
+        by: &Party,
+        at: Time,
+        message: impl Into<String>,
+        expected: impl Into<String>,
+        actual: Value,
+    ) {
+        self.push(requirement, Ruling::Broken, by, at, message.into(), expected.into(), actual);
+    }
+
+    /// Lawful, but worth telling; the verdict is at most a warning.
+    pub fn noted(
+        &mut self,
+        requirement: &'static str,
+        by: &Party,
+        at: Time,
+        message: impl Into<String>,
+        expected: impl Into<String>,
+        actual: Value,
+    ) {
+        self.push(requirement, Ruling::Noted, by, at, message.into(), expected.into(), actual);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of a finding, filled in one place")]
+    fn push(
+        &mut self,
+        requirement: &'static str,
+        ruling: Ruling,
+        by: &Party,
+        at: Time,
+        message: String,
+        expected: String,
+        actual: Value,
+    ) {
+        if !by.under_test {
+            return;
+        }
+        let requirement = Some(requirement.to_owned());
+        let by = by.name.clone();
+        self.findings.push(Finding {
+            requirement,
+            ruling,
+            by,
+            judge: Judge::Monitor,
+            at,
+            message,
+            expected,
+            actual,
+        });
+    }
+}
+
+/// A rule, or a family of rules, over one conversation.
+pub trait Monitor {
+    /// Takes what was seen, in order of arrival.
+    fn observe(&mut self, seen: &Seen<'_>, rulings: &mut Rulings);
+
+    /// When the monitor wants [`Monitor::due`], because something must have happened by then.
+    fn deadline(&self) -> Option<Time> {
+        None
+    }
+
+    /// Time has passed with nothing seen.
+    fn due(&mut self, _now: Time, _rulings: &mut Rulings) {}
+
+    /// The conversation is over: nothing will be seen any more. What could not be decided stays unsaid.
+    fn finish(&mut self, now: Time, rulings: &mut Rulings);
+}
+
+/// The monitors of a built-in protocol; none for an unknown name.
+pub fn monitors(protocol: &str, config: &MonitorConfig) -> Vec<Box<dyn Monitor>> {
+    match protocol {
+        "hangout" => hangout::monitors(config),
+        _ => Vec::new(),
+    }
+}
