@@ -55,7 +55,8 @@ impl fmt::Display for Time {
 }
 
 /// One connection of a machine. Numbers are given by whoever drives the machine and never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct LinkId(pub u64);
 
 /// What can happen to a machine.

@@ -27,7 +27,9 @@ pub enum Ruling {
     Kept,
     /// It was broken.
     Broken,
-    /// A lawful but poorer reading, or something worth noting that is no breach.
+    /// A lawful but poorer reading was seen; the verdict is a warning.
+    Tolerated,
+    /// Worth telling, but no breach; the verdict stands as it is.
     Noted,
     /// The timing on this machine cannot decide it.
     Undecided,
@@ -46,6 +48,8 @@ pub struct Finding {
     pub judge: Judge,
     /// When the decisive message arrived, or the decisive silence ended.
     pub at: Time,
+    /// The line of the flow, where an arrow or a step is the judge.
+    pub line: Option<usize>,
     /// One sentence: what happened, where.
     pub message: String,
     /// What was expected, in words or in flow syntax.

@@ -119,7 +119,7 @@ impl Rulings {
         self.push(requirement, Ruling::Broken, by, at, message.into(), expected.into(), actual);
     }
 
-    /// Lawful, but worth telling; the verdict is at most a warning.
+    /// Lawful, but worth telling; the verdict stands as it is.
     pub fn noted(
         &mut self,
         requirement: &'static str,
@@ -148,16 +148,7 @@ impl Rulings {
         }
         let requirement = Some(requirement.to_owned());
         let by = by.name.clone();
-        self.findings.push(Finding {
-            requirement,
-            ruling,
-            by,
-            judge: Judge::Monitor,
-            at,
-            message,
-            expected,
-            actual,
-        });
+        self.findings.push(Finding { requirement, ruling, by, judge: Judge::Monitor, at, line: None, message, expected, actual });
     }
 }
 

@@ -1,0 +1,444 @@
+//! What is known of each protocol, as data: `corpus/<protocol>/`. Embedded in the binary, or read from a folder; the
+//! built-in protocols and those of one's own come in by the same door.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use include_dir::{Dir, include_dir};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::diagnostic::{self, Diagnostic};
+use crate::flow::ast::{Flow, HeaderItem, Pattern, Payload};
+use crate::flow::{parse, parse_pattern, parse_payload};
+use crate::judge::catalogue::Catalogue;
+use crate::sinner::Sinner;
+
+static EMBEDDED: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../corpus");
+
+/// Something wrong with the files of a corpus. Never the target's fault; exit code 2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CorpusError {
+    /// Rendered messages, each with its file.
+    pub messages: Vec<String>,
+}
+
+/// All protocols of a corpus, by name.
+pub struct Corpus {
+    protocols: BTreeMap<String, Protocol>,
+}
+
+/// What is known of one protocol.
+pub struct Protocol {
+    /// `protocol.toml`.
+    pub settings: Settings,
+    /// Background traffic of every flow.
+    pub ignoring: Vec<Payload>,
+    /// The message catalogue: each rule judges the messages its `when` matches.
+    pub messages: Vec<MessageRule>,
+    /// `requirements.toml`.
+    pub catalogue: Catalogue,
+    /// `flows/**/*.flow`, by name.
+    pub flows: Vec<FlowFile>,
+    /// `served.flow`: how a bystander is served.
+    pub served: Option<FlowFile>,
+    /// `sinners/*.toml`, by name.
+    pub sinners: Vec<Sinner>,
+}
+
+/// A flow with its text.
+#[derive(Clone, Debug)]
+pub struct FlowFile {
+    /// The path below `flows/`, without the ending.
+    pub name: String,
+    /// Where it was read, to be shown to people.
+    pub path: String,
+    /// Its text.
+    pub source: String,
+    /// What it says.
+    pub flow: Flow,
+}
+
+impl FlowFile {
+    /// The line on which a byte of the text stands, counted from 1.
+    pub fn line(&self, offset: usize) -> usize {
+        let offset = offset.min(self.source.len());
+        self.source.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count() + 1
+    }
+
+    /// The comment at the top, as one text.
+    pub fn summary(&self) -> String {
+        let lines = self.source.lines().take_while(|line| line.starts_with('#'));
+        lines.map(|line| line.trim_start_matches('#').trim()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The words of a header list, such as the tags.
+    pub fn words<'a>(&'a self, pick: impl Fn(&'a HeaderItem) -> Option<&'a [crate::flow::ast::Name]>) -> Vec<&'a str> {
+        let lists = self.flow.header.iter().filter_map(|line| pick(&line.item));
+        lines_of(lists)
+    }
+
+    /// Its tags.
+    pub fn tags(&self) -> Vec<&str> {
+        self.words(|item| if let HeaderItem::Tags(names) = item { Some(names) } else { None })
+    }
+
+    /// What it needs of the target.
+    pub fn needs(&self) -> Vec<&str> {
+        self.words(|item| if let HeaderItem::Needs(names) = item { Some(names) } else { None })
+    }
+
+    /// The editions it belongs to; all when empty.
+    pub fn editions(&self) -> Vec<&str> {
+        self.words(|item| if let HeaderItem::Editions(names) = item { Some(names) } else { None })
+    }
+
+    /// The requirements that it provokes monitors to judge.
+    pub fn about(&self) -> Vec<&str> {
+        self.words(|item| if let HeaderItem::About(names) = item { Some(names) } else { None })
+    }
+}
+
+fn lines_of<'a>(lists: impl Iterator<Item = &'a [crate::flow::ast::Name]>) -> Vec<&'a str> {
+    lists.flatten().map(|name| name.text.as_str()).collect()
+}
+
+/// `protocol.toml` as written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    /// The protocol's name, as in the command.
+    pub name: String,
+    /// One line about it.
+    pub title: String,
+    /// Its editions, oldest first.
+    pub editions: Vec<String>,
+    /// The edition of a run that names none.
+    pub default_edition: String,
+    /// How messages travel.
+    pub transport: Transport,
+    /// Who takes part.
+    #[serde(rename = "role")]
+    pub roles: Vec<Role>,
+    /// How long things take.
+    pub timing: Timing,
+    /// Protocol settings, overridden with `--var`.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
+    /// Background traffic: payloads in flow syntax.
+    #[serde(default)]
+    pub ignoring: Vec<String>,
+    /// The requirement accused when something arrives that nobody expected and nothing ignores.
+    #[serde(default)]
+    pub unexpected: Option<String>,
+    /// The requirement accused when a program under test dies.
+    #[serde(default)]
+    pub survival: BTreeMap<String, String>,
+    /// Rules of the wire that hold for every message.
+    #[serde(default)]
+    pub wire: Wire,
+    /// The message catalogue.
+    #[serde(default, rename = "message")]
+    messages: Vec<MessageEntry>,
+}
+
+/// How messages travel.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Transport {
+    /// Which transport.
+    pub kind: TransportKind,
+    /// The path of a WebSocket when a flow names none.
+    #[serde(default = "slash")]
+    pub default_path: String,
+}
+
+fn slash() -> String {
+    "/".to_owned()
+}
+
+/// The transports of the built-in protocols.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TransportKind {
+    /// WebSocket over TCP or TLS, with plain HTTP beside it.
+    Websocket,
+}
+
+/// A role.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Role {
+    /// Its name.
+    pub name: String,
+    /// True when others connect to it.
+    pub listens: bool,
+}
+
+/// How long things take.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timing {
+    /// How long the news of a change may travel: `settle`, and `quiet` without a time.
+    #[serde(deserialize_with = "duration")]
+    pub settle: Duration,
+    /// Allowance on every limit on a real network.
+    #[serde(deserialize_with = "duration")]
+    pub slack: Duration,
+    /// How long an arrow waits.
+    #[serde(deserialize_with = "duration")]
+    pub timeout: Duration,
+}
+
+/// Rules of the wire that hold for every message; each names the requirement it judges.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Wire {
+    /// Every message is one JSON object.
+    pub json_object: Option<String>,
+    /// Every message is a text frame.
+    pub text_frames: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MessageEntry {
+    name: String,
+    from: String,
+    to: String,
+    when: String,
+    schema: String,
+    requirement: String,
+    #[serde(default)]
+    editions: Vec<String>,
+}
+
+/// One entry of the message catalogue, ready to judge.
+pub struct MessageRule {
+    /// What the message is called.
+    pub name: String,
+    /// The sender's role.
+    pub from: String,
+    /// The receiver's role.
+    pub to: String,
+    /// Which messages it judges.
+    pub when: Pattern,
+    /// The schema's file name.
+    pub schema: String,
+    /// The requirement it judges.
+    pub requirement: String,
+    /// The editions it belongs to; all when empty.
+    pub editions: Vec<String>,
+    /// The schema.
+    pub validator: jsonschema::Validator,
+}
+
+/// A duration as flows write it: `500ms`, `2s`, `1.5s`, `2m`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let amount: f64 = text[..digits].parse().ok()?;
+    let unit = match &text[digits..] {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(amount * unit).ok()
+}
+
+fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text)
+        .ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not a duration such as 500ms or 2s")))
+}
+
+impl Corpus {
+    /// The corpus in the binary.
+    pub fn embedded() -> Result<Corpus, CorpusError> {
+        let mut files = BTreeMap::new();
+        collect_embedded(&EMBEDDED, &mut files);
+        Corpus::from_files("corpus", &files)
+    }
+
+    /// The corpus in a folder.
+    pub fn from_folder(folder: &Path) -> Result<Corpus, CorpusError> {
+        let mut files = BTreeMap::new();
+        collect_folder(folder, &PathBuf::new(), &mut files)
+            .map_err(|error| CorpusError { messages: vec![diagnostic::unreadable(folder, &error)] })?;
+        Corpus::from_files(&folder.display().to_string(), &files)
+    }
+
+    /// The protocol called `name`.
+    pub fn protocol(&self, name: &str) -> Option<&Protocol> {
+        self.protocols.get(name)
+    }
+
+    /// All protocols.
+    pub fn protocols(&self) -> impl Iterator<Item = &Protocol> {
+        self.protocols.values()
+    }
+
+    fn from_files(root: &str, files: &BTreeMap<String, Vec<u8>>) -> Result<Corpus, CorpusError> {
+        let mut protocols = BTreeMap::new();
+        let mut messages = Vec::new();
+        for path in files.keys() {
+            let Some(folder) = path.strip_suffix("/protocol.toml").filter(|folder| !folder.contains('/')) else {
+                continue;
+            };
+            let mut loader = Loader { root, folder, files, messages: Vec::new() };
+            if let Some(protocol) = loader.protocol() {
+                protocols.insert(protocol.settings.name.clone(), protocol);
+            }
+            messages.append(&mut loader.messages);
+        }
+        if messages.is_empty() { Ok(Corpus { protocols }) } else { Err(CorpusError { messages }) }
+    }
+}
+
+fn collect_embedded(dir: &Dir<'_>, files: &mut BTreeMap<String, Vec<u8>>) {
+    for file in dir.files() {
+        files.insert(file.path().to_string_lossy().replace('\\', "/"), file.contents().to_vec());
+    }
+    dir.dirs().for_each(|dir| collect_embedded(dir, files));
+}
+
+fn collect_folder(root: &Path, below: &Path, files: &mut BTreeMap<String, Vec<u8>>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(root.join(below))? {
+        let entry = entry?;
+        let path = below.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            collect_folder(root, &path, files)?;
+        } else if matches!(path.extension().and_then(|ending| ending.to_str()), Some("flow" | "toml" | "json")) {
+            files.insert(path.to_string_lossy().replace('\\', "/"), std::fs::read(root.join(&path))?);
+        }
+    }
+    Ok(())
+}
+
+struct Loader<'a> {
+    root: &'a str,
+    folder: &'a str,
+    files: &'a BTreeMap<String, Vec<u8>>,
+    messages: Vec<String>,
+}
+
+impl Loader<'_> {
+    fn protocol(&mut self) -> Option<Protocol> {
+        let settings: Settings = self.toml("protocol.toml")?;
+        let catalogue: Catalogue = self.toml("requirements.toml")?;
+        let ignoring = settings.ignoring.iter().filter_map(|text| self.payload(text)).collect();
+        let messages = settings.messages.iter().filter_map(|entry| self.message_rule(entry)).collect();
+        let mut flows = Vec::new();
+        let mut served = None;
+        let mut sinners = Vec::new();
+        let prefix = format!("{}/", self.folder);
+        for path in self.files.keys().filter(|path| path.starts_with(&prefix)) {
+            let below = &path[prefix.len()..];
+            if let Some(name) = below.strip_prefix("flows/").and_then(|name| name.strip_suffix(".flow")) {
+                flows.extend(self.flow(below, name));
+            } else if below == "served.flow" {
+                served = self.flow(below, "served");
+            } else if let Some(name) = below.strip_prefix("sinners/").and_then(|name| name.strip_suffix(".toml")) {
+                sinners.extend(self.sinner(below, name));
+            }
+        }
+        Some(Protocol { settings, ignoring, messages, catalogue, flows, served, sinners })
+    }
+
+    fn shown(&self, file: &str) -> String {
+        format!("{}/{}/{file}", self.root, self.folder)
+    }
+
+    fn text(&mut self, file: &str) -> Option<String> {
+        let shown = self.shown(file);
+        let Some(bytes) = self.files.get(&format!("{}/{file}", self.folder)) else {
+            self.messages.push(diagnostic::file_missing(&shown));
+            return None;
+        };
+        match String::from_utf8(bytes.clone()) {
+            Ok(text) => Some(text),
+            Err(_) => {
+                self.messages.push(diagnostic::file_not_utf8(&shown));
+                None
+            }
+        }
+    }
+
+    fn toml<T: serde::de::DeserializeOwned>(&mut self, file: &str) -> Option<T> {
+        let text = self.text(file)?;
+        match toml::from_str(&text) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.messages.push(diagnostic::bad_toml(&self.shown(file), &error.to_string()));
+                None
+            }
+        }
+    }
+
+    fn payload(&mut self, text: &str) -> Option<Payload> {
+        let parsed = parse_payload(text);
+        self.accept(parsed, "protocol.toml", text)
+    }
+
+    fn accept<T>(&mut self, parsed: Result<T, Vec<Diagnostic>>, file: &str, text: &str) -> Option<T> {
+        match parsed {
+            Ok(value) => Some(value),
+            Err(diagnostics) => {
+                self.messages.push(diagnostic::render(&diagnostics, &self.shown(file), text, false));
+                None
+            }
+        }
+    }
+
+    fn message_rule(&mut self, entry: &MessageEntry) -> Option<MessageRule> {
+        let when = self.accept(parse_pattern(&entry.when), "protocol.toml", &entry.when)?;
+        let file = format!("schema/{}", entry.schema);
+        let text = self.text(&file)?;
+        let schema: Value = match serde_json::from_str(&text) {
+            Ok(schema) => schema,
+            Err(error) => {
+                self.messages.push(diagnostic::bad_schema(&self.shown(&file), &error.to_string()));
+                return None;
+            }
+        };
+        match jsonschema::validator_for(&schema) {
+            Ok(validator) => Some(MessageRule {
+                name: entry.name.clone(),
+                from: entry.from.clone(),
+                to: entry.to.clone(),
+                when,
+                schema: entry.schema.clone(),
+                requirement: entry.requirement.clone(),
+                editions: entry.editions.clone(),
+                validator,
+            }),
+            Err(error) => {
+                self.messages.push(diagnostic::bad_schema(&self.shown(&file), &error.to_string()));
+                None
+            }
+        }
+    }
+
+    fn flow(&mut self, file: &str, name: &str) -> Option<FlowFile> {
+        let source = self.text(file)?;
+        let (flow, diagnostics) = parse(&source);
+        let path = self.shown(file);
+        if diagnostics.iter().any(Diagnostic::is_error) {
+            self.messages.push(diagnostic::render(&diagnostics, &path, &source, false));
+            return None;
+        }
+        Some(FlowFile { name: name.to_owned(), path, source, flow })
+    }
+
+    fn sinner(&mut self, file: &str, name: &str) -> Option<Sinner> {
+        let text = self.text(file)?;
+        match Sinner::parse(name, &text) {
+            Ok(sinner) => Some(sinner),
+            Err(error) => {
+                self.messages.push(diagnostic::bad_toml(&self.shown(file), &error));
+                None
+            }
+        }
+    }
+}

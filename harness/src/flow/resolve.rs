@@ -1,0 +1,375 @@
+//! Checks what a file says against what there is: participants, roles, requirements, variables; and, for a role under
+//! test, whether everything that has to be sent can be made.
+
+use std::collections::BTreeSet;
+
+use super::ast::{
+    Block, Bytes, CastMember, ConnectOptions, Flow, HeaderItem, Key, Name, Pattern, PatternKind, Payload, Step, StepKind,
+};
+use crate::diagnostic::{self, Diagnostic};
+
+/// What a flow may name.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    /// The roles of the protocol, and whether others connect to them.
+    pub roles: Vec<(String, bool)>,
+    /// The ids of its requirements.
+    pub requirements: Vec<String>,
+    /// Its editions.
+    pub editions: Vec<String>,
+    /// Variables that are always there: the protocol's settings.
+    pub variables: Vec<String>,
+}
+
+/// The name among `known` that `name` was probably meant to be.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let near = known.into_iter().map(|one| (strsim::damerau_levenshtein(name, one), one)).min()?;
+    (near.0 <= 1 + name.chars().count() / 4).then_some(near.1)
+}
+
+/// Everything that is wrong with a flow, whoever is under test.
+pub fn check(flow: &Flow, context: &Context) -> Vec<Diagnostic> {
+    let mut checker = Checker::new(flow, context);
+    checker.header();
+    let mut bound = checker.bound_from_outside();
+    checker.steps(&flow.steps, &mut bound);
+    checker.diagnostics
+}
+
+/// What is wrong with a flow when `role` is under test and all others are played.
+pub fn check_projection(flow: &Flow, context: &Context, role: &str) -> Vec<Diagnostic> {
+    let mut checker = Checker::new(flow, context);
+    checker.projection(&flow.steps, role);
+    checker.diagnostics
+}
+
+struct Checker<'a> {
+    flow: &'a Flow,
+    context: &'a Context,
+    cast: Vec<&'a CastMember>,
+    connected: BTreeSet<&'a str>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+type BoundNames = BTreeSet<String>;
+
+impl<'a> Checker<'a> {
+    fn new(flow: &'a Flow, context: &'a Context) -> Self {
+        let lists = flow.header.iter().filter_map(|line| match &line.item {
+            HeaderItem::Cast(members) => Some(members),
+            _ => None,
+        });
+        Checker { flow, context, cast: lists.flatten().collect(), connected: BTreeSet::new(), diagnostics: Vec::new() }
+    }
+
+    fn header(&mut self) {
+        let has = |wanted: fn(&HeaderItem) -> bool| self.flow.header.iter().any(|line| wanted(&line.item));
+        if !has(|item| matches!(item, HeaderItem::Protocol(_))) {
+            self.diagnostics.push(diagnostic::missing_header("protocol"));
+        }
+        if !has(|item| matches!(item, HeaderItem::Cast(_))) {
+            self.diagnostics.push(diagnostic::missing_header("cast"));
+        }
+        let mut seen = BTreeSet::new();
+        for member in self.cast.clone() {
+            if !seen.insert(member.name.text.as_str()) {
+                self.diagnostics.push(diagnostic::duplicate_participant(member.name.span, &member.name.text));
+            }
+            let role = member.role.as_ref().unwrap_or(&member.name);
+            let roles = self.context.roles.iter().map(|(name, _)| name.as_str());
+            self.known(role, "role", roles);
+        }
+        let context = self.context;
+        for line in &self.flow.header {
+            match &line.item {
+                HeaderItem::About(names) | HeaderItem::Unexpected(names) => self.cites(names),
+                HeaderItem::Editions(names) => {
+                    names.iter().for_each(|name| self.known(name, "edition", context.editions.iter().map(String::as_str)));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn known<'n>(&mut self, name: &Name, what: &str, known: impl Iterator<Item = &'n str>) {
+        let known: Vec<&str> = known.collect();
+        if !known.contains(&name.text.as_str()) {
+            let near = nearest(&name.text, known.iter().copied());
+            self.diagnostics.push(diagnostic::unknown_name(name.span, what, &name.text, near));
+        }
+    }
+
+    fn cites(&mut self, names: &[Name]) {
+        let context = self.context;
+        for name in names {
+            self.known(name, "requirement", context.requirements.iter().map(String::as_str));
+        }
+    }
+
+    fn participant(&mut self, name: &Name) {
+        let known: Vec<String> = self.cast.iter().map(|member| member.name.text.clone()).collect();
+        self.known(name, "participant", known.iter().map(String::as_str));
+    }
+
+    /// Variables that a run brings along: the table's columns, what the flow needs, the protocol's settings.
+    fn bound_from_outside(&self) -> BoundNames {
+        let mut bound: BoundNames = self.context.variables.iter().cloned().collect();
+        for line in &self.flow.header {
+            match &line.item {
+                HeaderItem::Examples(examples) => bound.extend(examples.columns.iter().map(|name| name.text.clone())),
+                HeaderItem::Needs(names) => bound.extend(names.iter().map(|name| name.text.clone())),
+                _ => {}
+            }
+        }
+        bound
+    }
+
+    fn steps(&mut self, steps: &'a [Step], bound: &mut BoundNames) {
+        for step in steps {
+            self.cites(&step.cites);
+            self.step(step, bound);
+        }
+    }
+
+    fn step(&mut self, step: &'a Step, bound: &mut BoundNames) {
+        match &step.kind {
+            StepKind::Arrow { from, to, payload } => {
+                self.participant(from);
+                self.participant(to);
+                if from.text == to.text {
+                    self.diagnostics.push(diagnostic::to_oneself(to.span, &to.text));
+                }
+                let named = |name: &Name| self.cast.iter().any(|member| member.name.text == name.text);
+                let both_known = named(from) && named(to);
+                if both_known
+                    && !self.connected.contains(from.text.as_str())
+                    && !self.connected.contains(to.text.as_str())
+                {
+                    self.diagnostics.push(diagnostic::both_listen(step.span));
+                }
+                self.payload(payload, bound);
+            }
+            StepKind::Connects { who, to, options } => {
+                self.participant(who);
+                to.iter().for_each(|to| self.participant(to));
+                self.connected.insert(&who.text);
+                let ConnectOptions { path, query, headers, subprotocol, sending } = options;
+                for part in [path, query, headers, subprotocol].into_iter().flatten() {
+                    self.pattern(part, bound);
+                }
+                if let Some(payload) = sending {
+                    self.payload(payload, bound);
+                }
+            }
+            StepKind::Opens { who } => {
+                self.participant(who);
+                self.connected.insert(&who.text);
+            }
+            StepKind::Disconnects { who, close } => {
+                self.participant(who);
+                [&close.code, &close.reason].into_iter().flatten().for_each(|part| self.pattern(part, bound));
+            }
+            StepKind::Vanishes { who } | StepKind::Stalls { who } | StepKind::Resumes { who } => self.participant(who),
+            StepKind::Closes { who, whom, close } => {
+                self.participant(who);
+                self.participant(whom);
+                [&close.code, &close.reason].into_iter().flatten().for_each(|part| self.pattern(part, bound));
+            }
+            StepKind::Drops { who, whom } => {
+                self.participant(who);
+                self.participant(whom);
+            }
+            StepKind::Refuses { who, whom, status } => {
+                self.participant(who);
+                self.participant(whom);
+                status.iter().for_each(|part| self.pattern(part, bound));
+            }
+            StepKind::Quiet { who, .. } => who.iter().for_each(|name| self.participant(name)),
+            StepKind::Let { name, value } => {
+                self.pattern(value, bound);
+                bound.insert(name.text.clone());
+            }
+            StepKind::Does { who, with, .. } => {
+                self.participant(who);
+                if let Some(with) = with {
+                    // Stimuli are made before anything is seen, so everything in them is known or new.
+                    self.pattern(with, bound);
+                }
+            }
+            StepKind::Within { block, .. } | StepKind::Every { block, .. } => self.block(block, bound),
+            StepKind::AnyOrder(block) => self.block(block, bound),
+            StepKind::Repeat { counter, block, .. } => {
+                bound.extend(counter.iter().map(|name| name.text.clone()));
+                self.block(block, bound);
+            }
+            StepKind::Optionally(block) => {
+                let mut inside = bound.clone();
+                self.block(block, &mut inside);
+            }
+            StepKind::Either(branches) => {
+                let mut after: Option<BoundNames> = None;
+                for branch in branches {
+                    self.cites(&branch.cites);
+                    let mut inside = bound.clone();
+                    self.block(&branch.block, &mut inside);
+                    // Bound afterwards is what every branch binds.
+                    after = Some(match after {
+                        None => inside,
+                        Some(known) => known.intersection(&inside).cloned().collect(),
+                    });
+                }
+                bound.extend(after.unwrap_or_default());
+            }
+            StepKind::Wait(_) | StepKind::Settle | StepKind::Served => {}
+        }
+    }
+
+    fn block(&mut self, block: &'a Block, bound: &mut BoundNames) {
+        self.steps(&block.steps, bound);
+    }
+
+    fn payload(&mut self, payload: &Payload, bound: &mut BoundNames) {
+        match payload {
+            Payload::Json(pattern) => self.pattern(pattern, bound),
+            Payload::Text(pattern) => self.pattern(pattern, bound),
+            Payload::Binary(Bytes::Expression(pattern)) | Payload::Raw(Bytes::Expression(pattern)) => {
+                self.expression(pattern, bound);
+            }
+            Payload::Binary(_) | Payload::Raw(_) => {}
+            Payload::Fragments(parts) => parts.iter().for_each(|part| self.expression(part, bound)),
+            Payload::Ping(text) | Payload::Pong(text) => text.iter().for_each(|text| self.pattern(text, bound)),
+            Payload::HttpRequest { target, headers, body, .. } => {
+                self.expression(target, bound);
+                headers.iter().for_each(|headers| self.pattern(headers, bound));
+                body.iter().for_each(|body| self.payload(body, bound));
+            }
+            Payload::HttpResponse { status, headers, body } => {
+                self.pattern(status, bound);
+                headers.iter().for_each(|headers| self.pattern(headers, bound));
+                body.iter().for_each(|body| self.payload(body, bound));
+            }
+        }
+    }
+
+    /// A pattern in which a variable may be met for the first time.
+    fn pattern(&mut self, pattern: &Pattern, bound: &mut BoundNames) {
+        match &pattern.kind {
+            PatternKind::Variable { name, is } => {
+                if let Some(is) = is {
+                    self.pattern(is, bound);
+                }
+                bound.insert(name.text.clone());
+            }
+            PatternKind::OneOf(parts) | PatternKind::AllOf(parts) => {
+                parts.iter().for_each(|part| self.pattern(part, bound));
+            }
+            PatternKind::Not(inner) => self.pattern(inner, &mut bound.clone()),
+            PatternKind::Array { items, .. } => items.iter().for_each(|item| self.pattern(item, bound)),
+            PatternKind::Object { members, .. } => {
+                for member in members {
+                    if let Key::Variable(name) = &member.key
+                        && !bound.contains(&name.text)
+                    {
+                        self.diagnostics.push(diagnostic::unbound(name.span, &name.text));
+                    }
+                    self.pattern(&member.value, bound);
+                }
+            }
+            PatternKind::Join(_) | PatternKind::Times(..) => self.expression(pattern, bound),
+            _ => {}
+        }
+    }
+
+    /// A string expression: its variables must be known.
+    fn expression(&mut self, pattern: &Pattern, bound: &BoundNames) {
+        match &pattern.kind {
+            PatternKind::Variable { name, .. } if !bound.contains(&name.text) => {
+                self.diagnostics.push(diagnostic::unbound(name.span, &name.text));
+            }
+            PatternKind::Join(parts) => parts.iter().for_each(|part| self.expression(part, bound)),
+            PatternKind::Times(part, _) => self.expression(part, bound),
+            _ => {}
+        }
+    }
+
+    fn role_of(&self, name: &Name) -> Option<&'a str> {
+        let member = self.cast.iter().find(|member| member.name.text == name.text)?;
+        Some(member.role.as_ref().unwrap_or(&member.name).text.as_str())
+    }
+
+    fn projection(&mut self, steps: &'a [Step], role: &str) {
+        for step in steps {
+            match &step.kind {
+                StepKind::Arrow { from, to, payload } => {
+                    // Between two that are played nothing is sent, so nothing has to be made.
+                    let sent = self.role_of(from) != Some(role) && self.role_of(to) == Some(role);
+                    if sent {
+                        self.sendable(payload);
+                    }
+                }
+                StepKind::Connects { who, options, .. } if self.role_of(who) != Some(role) => {
+                    let parts = [&options.path, &options.query, &options.headers, &options.subprotocol];
+                    parts.into_iter().flatten().for_each(|part| self.diagnostics.extend(ungeneratable(part)));
+                    options.sending.iter().for_each(|payload| self.sendable(payload));
+                }
+                StepKind::Does { who, with, .. } if self.role_of(who) == Some(role) => {
+                    with.iter().for_each(|with| self.diagnostics.extend(ungeneratable(with)));
+                }
+                StepKind::Let { value, .. } => self.diagnostics.extend(ungeneratable(value)),
+                StepKind::Either(branches) => {
+                    for first in branches.iter().filter_map(|branch| branch.block.steps.first()) {
+                        let actor = match &first.kind {
+                            StepKind::Arrow { from, .. } => from,
+                            StepKind::Connects { who, .. }
+                            | StepKind::Disconnects { who, .. }
+                            | StepKind::Vanishes { who }
+                            | StepKind::Closes { who, .. }
+                            | StepKind::Drops { who, .. } => who,
+                            _ => continue,
+                        };
+                        if self.role_of(actor).is_some_and(|played| played != role) {
+                            self.diagnostics.push(diagnostic::branch_is_played(first.span));
+                        }
+                    }
+                }
+                _ => {}
+            }
+            for block in crate::runner::plan::blocks(&step.kind) {
+                self.projection(&block.steps, role);
+            }
+        }
+    }
+
+    fn sendable(&mut self, payload: &Payload) {
+        match payload {
+            Payload::Json(pattern) | Payload::Text(pattern) => self.diagnostics.extend(ungeneratable(pattern)),
+            Payload::HttpRequest { headers, body, .. } | Payload::HttpResponse { headers, body, .. } => {
+                headers.iter().for_each(|headers| self.diagnostics.extend(ungeneratable(headers)));
+                body.iter().for_each(|body| self.sendable(body));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The parts of a pattern from which nothing can be made.
+pub fn ungeneratable(pattern: &Pattern) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    collect_ungeneratable(pattern, false, &mut diagnostics);
+    diagnostics
+}
+
+fn collect_ungeneratable(pattern: &Pattern, member: bool, found: &mut Vec<Diagnostic>) {
+    match &pattern.kind {
+        PatternKind::AllOf(_) => found.push(diagnostic::ungeneratable(pattern.span, "`&`")),
+        PatternKind::Not(_) => found.push(diagnostic::ungeneratable(pattern.span, "`not`")),
+        PatternKind::Absent if !member => found.push(diagnostic::ungeneratable(pattern.span, "`absent` here")),
+        PatternKind::OneOf(parts) => parts.iter().for_each(|part| collect_ungeneratable(part, member, found)),
+        PatternKind::Variable { is: Some(is), .. } => collect_ungeneratable(is, member, found),
+        PatternKind::Array { items, .. } => items.iter().for_each(|item| collect_ungeneratable(item, false, found)),
+        PatternKind::Object { members, .. } => {
+            members.iter().for_each(|member| collect_ungeneratable(&member.value, true, found));
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,87 @@
+//! The requirements of a protocol: one list from which citations, `explain`, coverage and the reports are made.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How binding a requirement is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Level {
+    /// Broken: the flow fails.
+    Must,
+    /// Broken: the flow warns.
+    Should,
+    /// A permission; cannot be broken, only noted.
+    May,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Level::Must => "MUST",
+            Level::Should => "SHOULD",
+            Level::May => "MAY",
+        })
+    }
+}
+
+/// One numbered requirement.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Requirement {
+    /// Its name, `HANGOUT-CHG-4`.
+    pub id: String,
+    /// How binding it is.
+    pub level: Level,
+    /// The roles it binds.
+    pub roles: Vec<String>,
+    /// The heading it stands under.
+    pub topic: String,
+    /// Where the documents say it.
+    pub section: String,
+    /// True when it goes beyond the seed document.
+    #[serde(default)]
+    pub ext: bool,
+    /// One sentence.
+    pub text: String,
+    /// How it is seen from outside.
+    #[serde(default)]
+    pub seen: String,
+    /// The editions it belongs to; all of the protocol's when empty.
+    #[serde(default)]
+    pub editions: Vec<String>,
+    /// Why nobody outside can observe it, when that is so.
+    #[serde(default)]
+    pub untested: Option<String>,
+}
+
+/// All requirements of a protocol, in the order of its document.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Catalogue {
+    #[serde(default, rename = "requirement")]
+    requirements: Vec<Requirement>,
+}
+
+impl Catalogue {
+    /// The requirement called `id`.
+    pub fn get(&self, id: &str) -> Option<&Requirement> {
+        self.requirements.iter().find(|requirement| requirement.id == id)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Requirement> {
+        self.requirements.iter()
+    }
+
+    /// The level of `id`; what nobody numbered binds like a MUST.
+    pub fn level(&self, id: &str) -> Level {
+        self.get(id).map_or(Level::Must, |requirement| requirement.level)
+    }
+
+    /// True when `id` binds `role`.
+    pub fn binds(&self, id: &str, role: &str) -> bool {
+        self.get(id).is_some_and(|requirement| requirement.roles.iter().any(|bound| bound == role))
+    }
+}

@@ -1,0 +1,237 @@
+//! A pattern read as a message to send: holes get fresh values, drawn from a seeded source.
+
+use fastrand::Rng;
+use regex_syntax::hir::{Class, Hir, HirKind};
+use serde_json::{Map, Number, Value};
+use thiserror::Error;
+
+use super::bindings::{Bindings, Bound};
+use crate::flow::ast::{Constant, Key, Pattern, PatternKind, TypeWord};
+
+/// How often an open-ended repetition in a regex is repeated at the most beyond its minimum.
+const REGEX_REPEATS: u32 = 6;
+/// Longest string that an expression may make: hostile sizes are wanted, accidents are not.
+const LONGEST_TEXT: usize = 256 << 20;
+
+/// Why a pattern cannot be generated. The checker finds most of these before anything runs.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Ungeneratable {
+    /// `&` or `not`: these only describe what arrives.
+    #[error("`{0}` describes what arrives and cannot be sent")]
+    MatchOnly(&'static str),
+    /// `absent` outside an object.
+    #[error("`absent` has a meaning as the value of a member only")]
+    AbsentAlone,
+    /// A regex with look-around, or one that nothing matches.
+    #[error("no text can be made for the regex /{0}/")]
+    Regex(String),
+    /// A variable that must be bound here is not.
+    #[error("${0} is not bound yet")]
+    Unbound(String),
+    /// A variable that must be a string here is not one.
+    #[error("${0} is not a string")]
+    NotText(String),
+    /// A payload of another kind stands where JSON must be.
+    #[error("${0} stands for a payload that is not JSON")]
+    NotJson(String),
+    /// The text would be larger than anything a flow should send.
+    #[error("the text is too long")]
+    TooLong,
+}
+
+/// Makes a value that `pattern` matches. Unbound variables are bound to what was made.
+pub fn generate(pattern: &Pattern, bindings: &mut Bindings, rng: &mut Rng) -> Result<Value, Ungeneratable> {
+    Ok(match &pattern.kind {
+        PatternKind::Any => Value::from(word(rng)),
+        PatternKind::Constant(Constant::Null) => Value::Null,
+        PatternKind::Constant(Constant::True) => Value::Bool(true),
+        PatternKind::Constant(Constant::False) => Value::Bool(false),
+        PatternKind::Number(number) => Value::Number(number.clone()),
+        PatternKind::String { text, .. } => Value::from(text.as_str()),
+        PatternKind::Type(type_word) => typed(*type_word, rng),
+        PatternKind::Regex(source) => Value::from(text_for_regex(source, rng)?),
+        PatternKind::Range { low, high } => in_range(low.as_ref(), high.as_ref(), rng),
+        PatternKind::OneOf(choices) => {
+            let possible: Vec<&Pattern> =
+                choices.iter().filter(|choice| !matches!(choice.kind, PatternKind::Absent)).collect();
+            let choice = possible.get(rng.usize(..possible.len().max(1))).ok_or(Ungeneratable::AbsentAlone)?;
+            generate(choice, bindings, rng)?
+        }
+        PatternKind::AllOf(_) => return Err(Ungeneratable::MatchOnly("&")),
+        PatternKind::Not(_) => return Err(Ungeneratable::MatchOnly("not")),
+        PatternKind::Variable { name, is } => match bindings.get(&name.text).cloned() {
+            Some(Bound::Value(value)) => value,
+            Some(Bound::Pattern(known)) => generate(&known, bindings, rng)?,
+            Some(Bound::Payload(_)) => return Err(Ungeneratable::NotJson(name.text.clone())),
+            None => {
+                let value = match is {
+                    Some(is) => generate(is, bindings, rng)?,
+                    None => Value::from(word(rng)),
+                };
+                bindings.bind(&name.text, Bound::Value(value.clone()));
+                value
+            }
+        },
+        PatternKind::Array { items, .. } => {
+            Value::Array(items.iter().map(|item| generate(item, bindings, rng)).collect::<Result<_, _>>()?)
+        }
+        PatternKind::Object { members, .. } => {
+            let mut object = Map::new();
+            for member in members {
+                if is_absent(&member.value, bindings) {
+                    continue;
+                }
+                let key = match &member.key {
+                    Key::Text(text, _) => text.clone(),
+                    Key::Variable(name) => variable_text(&name.text, bindings)?,
+                };
+                let value = generate(&member.value, bindings, rng)?;
+                object.insert(key, value);
+            }
+            Value::Object(object)
+        }
+        PatternKind::Absent => return Err(Ungeneratable::AbsentAlone),
+        PatternKind::Join(_) | PatternKind::Times(..) => Value::from(text_of(pattern, bindings)?),
+    })
+}
+
+/// The text that a string expression stands for: literals, variables, `+` and `*`.
+pub fn text_of(pattern: &Pattern, bindings: &Bindings) -> Result<String, Ungeneratable> {
+    let text = match &pattern.kind {
+        PatternKind::String { text, .. } => text.clone(),
+        PatternKind::Number(number) => number.to_string(),
+        PatternKind::Variable { name, .. } => variable_text(&name.text, bindings)?,
+        PatternKind::Join(parts) => {
+            let mut joined = String::new();
+            for part in parts {
+                joined.push_str(&text_of(part, bindings)?);
+                if joined.len() > LONGEST_TEXT {
+                    return Err(Ungeneratable::TooLong);
+                }
+            }
+            joined
+        }
+        PatternKind::Times(part, times) => {
+            let part = text_of(part, bindings)?;
+            if part.len().saturating_mul(*times as usize) > LONGEST_TEXT {
+                return Err(Ungeneratable::TooLong);
+            }
+            part.repeat(*times as usize)
+        }
+        PatternKind::AllOf(_) => return Err(Ungeneratable::MatchOnly("&")),
+        PatternKind::Not(_) => return Err(Ungeneratable::MatchOnly("not")),
+        _ => return Err(Ungeneratable::NotText("…".to_owned())),
+    };
+    Ok(text)
+}
+
+fn variable_text(name: &str, bindings: &Bindings) -> Result<String, Ungeneratable> {
+    match bindings.get(name) {
+        Some(Bound::Value(Value::String(text))) => Ok(text.clone()),
+        Some(Bound::Value(Value::Number(number))) => Ok(number.to_string()),
+        Some(Bound::Pattern(pattern)) => text_of(pattern, bindings),
+        Some(_) => Err(Ungeneratable::NotText(name.to_owned())),
+        None => Err(Ungeneratable::Unbound(name.to_owned())),
+    }
+}
+
+fn is_absent(pattern: &Pattern, bindings: &Bindings) -> bool {
+    match &pattern.kind {
+        PatternKind::Absent => true,
+        PatternKind::Variable { name, .. } => {
+            matches!(bindings.get(&name.text), Some(Bound::Pattern(known)) if is_absent(known, bindings))
+        }
+        _ => false,
+    }
+}
+
+fn word(rng: &mut Rng) -> String {
+    (0..8).map(|_| rng.lowercase()).collect()
+}
+
+fn typed(word_of: TypeWord, rng: &mut Rng) -> Value {
+    match word_of {
+        TypeWord::Array => Value::Array(vec![Value::from(word(rng))]),
+        TypeWord::Base64 => {
+            const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+            Value::from((0..12).map(|_| char::from(DIGITS[rng.usize(..DIGITS.len())])).collect::<String>())
+        }
+        TypeWord::Boolean => Value::Bool(rng.bool()),
+        TypeWord::Integer => Value::from(rng.i64(0..1_000_000)),
+        TypeWord::Number => Value::from(rng.i64(0..1_000_000) as f64 / 8.0),
+        TypeWord::Object => Value::Object(Map::from_iter([(word(rng), Value::from(word(rng)))])),
+        TypeWord::String => Value::from(word(rng)),
+        TypeWord::Timestamp => Value::from(format!(
+            "20{:02}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
+            rng.u8(10..30),
+            rng.u8(1..=12),
+            rng.u8(1..=28),
+            rng.u8(0..24),
+            rng.u8(0..60),
+            rng.u8(0..60)
+        )),
+        TypeWord::Uuid => {
+            let mut digits: Vec<char> = (0..32).map(|_| rng.digit(16)).collect();
+            digits[12] = '4';
+            digits[16] = ['8', '9', 'a', 'b'][rng.usize(..4)];
+            let text: String = digits.into_iter().collect();
+            Value::from(format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]))
+        }
+    }
+}
+
+fn in_range(low: Option<&Number>, high: Option<&Number>, rng: &mut Rng) -> Value {
+    let whole = |number: &Number| number.as_i64();
+    match (low.map(whole), high.map(whole)) {
+        (None, None) => Value::from(rng.i64(0..1_000_000)),
+        (Some(Some(low)), None) => Value::from(low.saturating_add(rng.i64(0..1000))),
+        (None, Some(Some(high))) => Value::from(high.saturating_sub(rng.i64(0..1000))),
+        (Some(Some(low)), Some(Some(high))) if low <= high => Value::from(rng.i64(low..=high)),
+        _ => {
+            let low = low.and_then(Number::as_f64).unwrap_or(f64::MIN / 4.0);
+            let high = high.and_then(Number::as_f64).unwrap_or(f64::MAX / 4.0);
+            Value::from((low + (high - low) * rng.f64()).clamp(low, high.max(low)))
+        }
+    }
+}
+
+fn text_for_regex(source: &str, rng: &mut Rng) -> Result<String, Ungeneratable> {
+    let failed = || Ungeneratable::Regex(source.to_owned());
+    let hir = regex_syntax::parse(source).map_err(|_| failed())?;
+    let mut bytes = Vec::new();
+    expand(&hir, rng, &mut bytes).ok_or_else(failed)?;
+    let text = String::from_utf8(bytes).map_err(|_| failed())?;
+    // Anchors and word boundaries are not looked at above, so the outcome is checked.
+    match regex::Regex::new(source) {
+        Ok(regex) if regex.is_match(&text) => Ok(text),
+        _ => Err(failed()),
+    }
+}
+
+fn expand(hir: &Hir, rng: &mut Rng, out: &mut Vec<u8>) -> Option<()> {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => {}
+        HirKind::Literal(literal) => out.extend_from_slice(&literal.0),
+        HirKind::Class(Class::Unicode(class)) => {
+            let ranges = class.ranges();
+            let range = ranges.get(rng.usize(..ranges.len().max(1)))?;
+            let picked = rng.char(range.start()..=range.end());
+            out.extend_from_slice(picked.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+        HirKind::Class(Class::Bytes(class)) => {
+            let ranges = class.ranges();
+            let range = ranges.get(rng.usize(..ranges.len().max(1)))?;
+            out.push(rng.u8(range.start()..=range.end()));
+        }
+        HirKind::Repetition(repetition) => {
+            let most = repetition.max.unwrap_or(repetition.min.saturating_add(REGEX_REPEATS));
+            for _ in 0..rng.u32(repetition.min..=most.max(repetition.min)) {
+                expand(&repetition.sub, rng, out)?;
+            }
+        }
+        HirKind::Capture(capture) => expand(&capture.sub, rng, out)?,
+        HirKind::Concat(parts) => parts.iter().try_for_each(|part| expand(part, rng, out))?,
+        HirKind::Alternation(parts) => expand(&parts[rng.usize(..parts.len())], rng, out)?,
+    }
+    Some(())
+}

@@ -1,0 +1,128 @@
+//! The harness's end of one connection: what arrived and waits to be judged, and whether it is still open.
+
+use std::collections::VecDeque;
+
+use flowproof_reference::machine::{LinkId, Time};
+use flowproof_reference::transport::websocket::WebSocketEnd;
+use serde_json::Value;
+
+use crate::monitor::NotJson;
+
+/// Messages that may wait on a link before the oldest background traffic is forgotten.
+const INBOX_LIMIT: usize = 4096;
+
+/// How far a connection has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The network has been asked for a connection.
+    Dialling,
+    /// The upgrade is under way; messages may already be on their way.
+    Upgrading,
+    /// Somebody asked for this connection and waits for our word.
+    Requested,
+    /// Messages flow.
+    Open,
+    /// Turned down, with the HTTP status if there was one.
+    Refused(Option<u16>, String),
+    /// Over.
+    Ended,
+}
+
+/// Something that arrived, in order.
+#[derive(Clone, Debug)]
+pub(super) struct Arrived {
+    pub(super) at: Time,
+    pub(super) what: Arrival,
+}
+
+/// What arrived.
+#[derive(Clone, Debug)]
+pub(super) enum Arrival {
+    /// A text message, and its value if it is JSON.
+    Text { text: String, json: Result<Value, NotJson> },
+    /// A binary message.
+    Binary(Vec<u8>),
+    /// A WebSocket Ping.
+    Ping(Vec<u8>),
+    /// A WebSocket Pong.
+    Pong(Vec<u8>),
+    /// The other side announced the end.
+    Closing { code: Option<u16>, reason: String },
+    /// The other side broke the framing.
+    Fault(String),
+    /// The connection is gone.
+    Ended,
+}
+
+impl Arrival {
+    /// One line for people.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Arrival::Text { text, .. } => text.clone(),
+            Arrival::Binary(bytes) => format!("binary message of {} bytes", bytes.len()),
+            Arrival::Ping(bytes) => format!("ping {:?}", String::from_utf8_lossy(bytes)),
+            Arrival::Pong(bytes) => format!("pong {:?}", String::from_utf8_lossy(bytes)),
+            Arrival::Closing { code: Some(code), reason } if reason.is_empty() => format!("close {code}"),
+            Arrival::Closing { code: Some(code), reason } => format!("close {code} {reason:?}"),
+            Arrival::Closing { code: None, .. } => "close without a code".to_owned(),
+            Arrival::Fault(detail) => format!("broken framing: {detail}"),
+            Arrival::Ended => "end of the connection".to_owned(),
+        }
+    }
+
+    /// The message as a JSON value for a report.
+    pub(super) fn value(&self) -> Value {
+        match self {
+            Arrival::Text { json: Ok(value), .. } => crate::judge::schema::actual(value),
+            other => Value::from(crate::pattern::json::cut(&other.describe(), 1000)),
+        }
+    }
+
+    /// True for what says that the connection is over.
+    pub(super) fn ends(&self) -> bool {
+        matches!(self, Arrival::Closing { .. } | Arrival::Fault(_) | Arrival::Ended)
+    }
+}
+
+/// One connection between a played participant and one under test.
+pub(super) struct Link {
+    pub(super) id: LinkId,
+    /// The one we play.
+    pub(super) played: usize,
+    /// The one that is watched.
+    pub(super) watched: usize,
+    /// True when the played one asked for the connection.
+    pub(super) dialled: bool,
+    pub(super) end: WebSocketEnd,
+    pub(super) stage: Stage,
+    /// Path and query of the upgrade.
+    pub(super) target: String,
+    pub(super) inbox: VecDeque<Arrived>,
+    /// True once the other side has announced or made the end before we did.
+    pub(super) ended_by_them: bool,
+    /// True once we have announced or made the end.
+    pub(super) ended_by_us: bool,
+    /// Bytes handed to the network that it has not taken yet.
+    pub(super) unwritten: usize,
+    /// The stream was shut down already.
+    pub(super) shut: bool,
+    /// How much ever arrived.
+    pub(super) received: u64,
+}
+
+impl Link {
+    /// Queues what arrived. Where far too much waits, the oldest that nobody may want is forgotten.
+    pub(super) fn push(&mut self, arrived: Arrived, forgettable: impl Fn(&Arrival) -> bool) {
+        self.received += 1;
+        self.inbox.push_back(arrived);
+        if self.inbox.len() > INBOX_LIMIT {
+            let oldest = self.inbox.iter().position(|arrived| forgettable(&arrived.what)).unwrap_or(0);
+            self.inbox.remove(oldest);
+        }
+    }
+
+    /// True while messages can be sent.
+    pub(super) fn can_send(&self) -> bool {
+        matches!(self.stage, Stage::Upgrading | Stage::Open) && !self.ended_by_us
+    }
+}

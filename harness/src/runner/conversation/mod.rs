@@ -1,0 +1,695 @@
+//! One run of one flow, as a machine: bytes and time go in, bytes and wishes come out. It plays every participant
+//! that is not under test and hears the four judges. No IO below this folder; the worlds in `world/` carry the bytes.
+
+mod expect;
+mod link;
+mod steps;
+mod task;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use fastrand::Rng;
+use flowproof_reference::machine::{LinkId, Time};
+use flowproof_reference::transport::websocket::{WebSocketConfig, WebSocketEnd, WireEvent};
+
+use self::expect::{Allowed, Expectation};
+use self::link::{Arrival, Arrived, Link, Stage};
+use self::task::Task;
+use super::plan::{Participant, Plan};
+use super::transcript::{Line, Transcript};
+use crate::corpus::Protocol;
+use crate::judge::finding::{Finding, Judge, Ruling};
+use crate::judge::schema;
+use crate::monitor::{self, Monitor, MonitorConfig, Party, Rulings, Seen, What};
+use crate::pattern::{Bindings, json};
+
+/// Largest message that is read from a party under test.
+pub const MESSAGE_LIMIT: usize = 16 << 20;
+/// How long connections may take to end after a flow.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// More messages than this in one flow is a flood; nothing is judged any more.
+const FLOOD: u64 = 200_000;
+/// Different findings that one flow may report.
+const FINDINGS_LIMIT: usize = 40;
+
+/// What happens to a conversation.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// The network connection that was asked for is there.
+    Connected(LinkId),
+    /// It did not come about.
+    NotConnected(LinkId, String),
+    /// Bytes arrived.
+    Bytes(LinkId, &'a [u8]),
+    /// The connection has ended; true when it was reset.
+    Ended(LinkId, bool),
+    /// The network has taken so many of the bytes that were written.
+    Written(LinkId, usize),
+    /// Time has passed.
+    Tick,
+}
+
+/// What a conversation wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// A network connection to the party under test.
+    Dial(LinkId),
+    /// Bytes to be written.
+    Write(LinkId, Vec<u8>),
+    /// No more bytes will be written; end the stream in order.
+    Shutdown(LinkId),
+    /// Cut the connection.
+    Reset(LinkId),
+    /// Stop reading from the connection, or go on.
+    Stall(LinkId, bool),
+    /// Tell the program that plays a participant under test what to do: one JSON line.
+    Stimulus(usize, String),
+}
+
+/// How the steps of a flow ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All steps were gone through.
+    Complete,
+    /// A step that cites a requirement failed; the finding says which.
+    Broken,
+    /// A step that only prepares failed: the flow could not reach what it is about.
+    Unreached(String),
+    /// The client did not act on its stimulus.
+    NotDriven(String),
+    /// The flow itself cannot be run.
+    Flow(String),
+    /// The target sends without end.
+    Flooded(String),
+    /// The run was cut short.
+    Interrupted,
+}
+
+/// What came of a conversation.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// How the steps ended.
+    pub ending: Ending,
+    /// What the judges said; what was kept is in `kept`.
+    pub findings: Vec<Finding>,
+    /// Requirements put to the test and held.
+    pub kept: BTreeSet<String>,
+    /// Who said what, in order.
+    pub transcript: Transcript,
+    /// True when the party under test sent anything at all after connecting.
+    pub heard: bool,
+    /// Connections that could not be made at all.
+    pub unreachable: Option<String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Why steps stop early.
+#[derive(Clone, Debug)]
+pub(crate) enum Stop {
+    /// A cited step failed; the finding is recorded.
+    Broken,
+    /// As in [`Ending`].
+    Other(Ending),
+}
+
+/// Everything the steps of one flow share.
+pub(crate) struct Shared {
+    pub(crate) now: Time,
+    pub(crate) plan: Rc<Plan>,
+    protocol: Arc<Protocol>,
+    rng: Rng,
+    parties: Vec<Party>,
+    /// Who takes part; a `served` conversation adds its own.
+    pub(crate) cast: Vec<Participant>,
+    links: Vec<Link>,
+    /// The latest link of each played participant, or of each watched one that connected to us.
+    current: Vec<Option<usize>>,
+    /// Connections that a watched participant asked for and nobody answered yet.
+    requests: Vec<VecDeque<usize>>,
+    outputs: VecDeque<Output>,
+    pub(crate) wake: Option<Time>,
+    pub(crate) progress: bool,
+    expectations: BTreeMap<u64, Expectation>,
+    next_expectation: u64,
+    allowed: Vec<Allowed>,
+    ignoring_bindings: Rc<RefCell<Bindings>>,
+    monitors: Vec<Box<dyn Monitor>>,
+    rulings: Rulings,
+    findings: Vec<Finding>,
+    kept: BTreeSet<String>,
+    transcript: Transcript,
+    /// When a played participant last did something.
+    last_cause: Time,
+    began: Time,
+    heard: bool,
+    unreachable: Option<String>,
+    received: u64,
+    served_runs: u32,
+    stimulated: Option<(usize, u64)>,
+}
+
+/// One run of one flow.
+pub struct Conversation {
+    shared: Rc<RefCell<Shared>>,
+    task: Option<Task<Result<(), Stop>>>,
+    ending: Option<Ending>,
+    farewell: Option<Time>,
+    finished: bool,
+}
+
+impl Conversation {
+    /// Begins a flow at `now`.
+    pub fn new(plan: Rc<Plan>, protocol: Arc<Protocol>, now: Time) -> Conversation {
+        let parties: Vec<Party> = plan
+            .cast
+            .iter()
+            .map(|one| Party { name: one.name.clone(), role: one.role.clone(), under_test: one.under_test })
+            .collect();
+        let mut bindings = Bindings::default();
+        for (name, bound) in &plan.bound {
+            bindings.bind(name, bound.clone());
+        }
+        let bindings = Rc::new(RefCell::new(bindings));
+        let mut settings = protocol.settings.settings.clone();
+        settings.extend(plan.settings.variables.clone());
+        let config = MonitorConfig {
+            slack: plan.settings.slack,
+            exclusive: plan.settings.exclusive,
+            edition: plan.settings.edition.clone(),
+            settings,
+        };
+        let shared = Shared {
+            now,
+            rng: Rng::with_seed(seed_for(plan.settings.seed, &plan.name)),
+            current: vec![None; parties.len()],
+            requests: vec![VecDeque::new(); parties.len()],
+            parties,
+            cast: plan.cast.clone(),
+            links: Vec::new(),
+            outputs: VecDeque::new(),
+            wake: None,
+            progress: false,
+            expectations: BTreeMap::new(),
+            next_expectation: 0,
+            allowed: Vec::new(),
+            ignoring_bindings: Rc::clone(&bindings),
+            monitors: monitor::monitors(&protocol.settings.name, &config),
+            rulings: Rulings::default(),
+            findings: Vec::new(),
+            kept: BTreeSet::new(),
+            transcript: Transcript::default(),
+            last_cause: now,
+            began: now,
+            heard: false,
+            unreachable: None,
+            received: 0,
+            served_runs: 0,
+            stimulated: None,
+            plan: Rc::clone(&plan),
+            protocol,
+        };
+        let shared = Rc::new(RefCell::new(shared));
+        let task = steps::flow(Rc::clone(&shared), plan, bindings);
+        let mut conversation =
+            Conversation { shared, task: Some(task), ending: None, farewell: None, finished: false };
+        conversation.advance();
+        conversation
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: Time, input: Input<'_>) {
+        {
+            let shared = &mut *self.shared.borrow_mut();
+            // A reader's timestamp may lie a little before what the clock said last; time never runs back.
+            shared.now = shared.now.max(now);
+            match input {
+                Input::Connected(link) => shared.connected(link),
+                Input::NotConnected(link, detail) => shared.not_connected(link, detail),
+                Input::Bytes(link, bytes) => shared.bytes(link, bytes),
+                Input::Ended(link, _reset) => shared.ended(link),
+                Input::Written(link, count) => {
+                    if let Some(link) = shared.links.get_mut(link.0 as usize) {
+                        link.unwritten = link.unwritten.saturating_sub(count);
+                    }
+                }
+                Input::Tick => {}
+            }
+            shared.monitors_due();
+        }
+        self.advance();
+    }
+
+    /// A participant under test has connected to the address given to it. The number of the new link.
+    pub fn incoming(&mut self, now: Time, participant: usize) -> LinkId {
+        let link = {
+            let shared = &mut *self.shared.borrow_mut();
+            shared.now = shared.now.max(now);
+            shared.incoming(participant)
+        };
+        self.advance();
+        link
+    }
+
+    /// Takes the next wish.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        let shared = &mut *self.shared.borrow_mut();
+        shared.flush_links();
+        shared.outputs.pop_front()
+    }
+
+    /// When [`Input::Tick`] is wanted.
+    pub fn deadline(&self) -> Option<Time> {
+        let shared = self.shared.borrow();
+        let steps = if self.task.is_some() { shared.wake } else { self.farewell };
+        let monitors = shared.monitors.iter().filter_map(|monitor| monitor.deadline()).min();
+        let monitors = if self.task.is_some() { monitors } else { None };
+        [steps, monitors].into_iter().flatten().min()
+    }
+
+    /// True when nothing more will happen.
+    pub fn is_over(&self) -> bool {
+        self.finished
+    }
+
+    /// Stops at once, with what was found so far.
+    pub fn interrupt(&mut self) {
+        if self.task.take().is_some() {
+            self.steps_ended(Ending::Interrupted);
+        }
+        self.finished = true;
+    }
+
+    /// What came of it.
+    pub fn into_outcome(self) -> Outcome {
+        let shared = &mut *self.shared.borrow_mut();
+        Outcome {
+            ending: self.ending.unwrap_or(Ending::Interrupted),
+            findings: std::mem::take(&mut shared.findings),
+            kept: std::mem::take(&mut shared.kept),
+            transcript: std::mem::take(&mut shared.transcript),
+            heard: shared.heard,
+            unreachable: shared.unreachable.take(),
+            took: shared.now.since(shared.began),
+        }
+    }
+
+    fn advance(&mut self) {
+        while let Some(task) = &mut self.task {
+            {
+                let mut shared = self.shared.borrow_mut();
+                shared.progress = false;
+                shared.wake = None;
+                if shared.received > FLOOD {
+                    let text = format!("more than {FLOOD} messages arrived in one flow");
+                    drop(shared);
+                    self.task = None;
+                    self.steps_ended(Ending::Flooded(text));
+                    break;
+                }
+            }
+            match task::poll_once(task) {
+                Poll::Ready(result) => {
+                    self.task = None;
+                    let ending = match result {
+                        Ok(()) => Ending::Complete,
+                        Err(Stop::Broken) => Ending::Broken,
+                        Err(Stop::Other(ending)) => ending,
+                    };
+                    self.steps_ended(ending);
+                }
+                Poll::Pending => {
+                    let mut shared = self.shared.borrow_mut();
+                    if !shared.progress && !shared.fail_blocked() {
+                        break;
+                    }
+                }
+            }
+        }
+        if let Some(farewell) = self.farewell {
+            let shared = self.shared.borrow();
+            let all_gone = shared.links.iter().all(|link| matches!(link.stage, Stage::Ended | Stage::Refused(..)));
+            self.finished |= all_gone || shared.now >= farewell;
+        }
+    }
+
+    /// The steps are over: what is left is judged, and every link is taken leave of.
+    fn steps_ended(&mut self, ending: Ending) {
+        let shared = &mut *self.shared.borrow_mut();
+        if ending == Ending::Complete {
+            shared.judge_leftovers();
+        }
+        let now = shared.now;
+        for monitor in &mut shared.monitors {
+            monitor.finish(now, &mut shared.rulings);
+        }
+        shared.collect_rulings();
+        shared.monitors.clear();
+        self.ending = Some(ending);
+        self.farewell = Some(now + FAREWELL);
+        for index in 0..shared.links.len() {
+            shared.take_leave(index);
+        }
+    }
+}
+
+/// A seed of its own for each flow, so that one flow's draws do not depend on which others ran.
+fn seed_for(seed: u64, name: &str) -> u64 {
+    // FNV-1a; any fixed function of the name will do, std's hasher is not fixed.
+    name.bytes().fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+impl Shared {
+    fn new_link(&mut self, played: usize, watched: usize, dialled: bool, end: WebSocketEnd, target: String) -> usize {
+        let index = self.links.len();
+        self.links.push(Link {
+            id: LinkId(index as u64),
+            played,
+            watched,
+            dialled,
+            end,
+            stage: if dialled { Stage::Dialling } else { Stage::Upgrading },
+            target,
+            inbox: VecDeque::new(),
+            ended_by_them: false,
+            ended_by_us: false,
+            unwritten: 0,
+            shut: false,
+            received: 0,
+        });
+        index
+    }
+
+    fn incoming(&mut self, watched: usize) -> LinkId {
+        // Whoever listens in this flow and is played is the one it connected to.
+        let played = self.cast.iter().position(|one| one.listens && !one.under_test).unwrap_or(watched);
+        let end = WebSocketEnd::listening(wire_config());
+        let index = self.new_link(played, watched, false, end, String::new());
+        self.links[index].id
+    }
+
+    fn connected(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(id.0 as usize) {
+            if link.stage == Stage::Dialling {
+                link.stage = Stage::Upgrading;
+            }
+        }
+    }
+
+    fn not_connected(&mut self, id: LinkId, detail: String) {
+        let Some(link) = self.links.get_mut(id.0 as usize) else { return };
+        link.stage = Stage::Refused(None, detail.clone());
+        link.shut = true;
+        self.unreachable.get_or_insert(detail);
+    }
+
+    fn bytes(&mut self, id: LinkId, bytes: &[u8]) {
+        let Some(link) = self.links.get_mut(id.0 as usize) else { return };
+        link.end.receive(bytes);
+        self.drain(id.0 as usize);
+    }
+
+    fn ended(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(id.0 as usize) else { return };
+        link.end.end_of_stream();
+        self.drain(id.0 as usize);
+    }
+
+    /// Takes what the transport made of the bytes.
+    fn drain(&mut self, index: usize) {
+        while let Some(event) = self.links[index].end.poll() {
+            self.wire_event(index, event);
+        }
+    }
+
+    fn wire_event(&mut self, index: usize, event: WireEvent) {
+        let link = &mut self.links[index];
+        let watched = link.watched;
+        match event {
+            WireEvent::Request(request) => {
+                link.target = request.path.clone();
+                if !request.query.is_empty() {
+                    link.target = format!("{}?{}", request.path, request.query);
+                }
+                link.stage = Stage::Requested;
+                self.note(index, true, format!("{} {}", request.method, self.links[index].target));
+                if request.upgrade {
+                    self.requests[watched].push_back(index);
+                } else {
+                    let status = flowproof_reference::machine::Response { status: 426, ..Default::default() };
+                    self.links[index].end.respond(&status);
+                    self.links[index].stage = Stage::Refused(Some(426), "not a WebSocket upgrade".to_owned());
+                }
+            }
+            WireEvent::Opened(_) => {
+                link.stage = Stage::Open;
+                let target = link.target.clone();
+                self.note(index, false, format!("connected to {target}"));
+                self.observe(index, false, &What::Opened { target: &target });
+            }
+            WireEvent::Refused(response, detail) => {
+                let status = (response.status != 0).then_some(response.status);
+                link.stage = Stage::Refused(status, detail.clone());
+                let text = match status {
+                    Some(status) => format!("refused with HTTP {status}"),
+                    None => format!("refused: {detail}"),
+                };
+                self.note(index, true, text);
+            }
+            WireEvent::Text(bytes) => {
+                let parsed = json::parse(&bytes);
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                self.heard = true;
+                let mut findings = Vec::new();
+                let (from, to) = (&self.parties[watched], &self.parties[self.links[index].played]);
+                let edition = &self.plan.settings.edition;
+                let as_seen = parsed.as_ref().map_err(|error| *error);
+                schema::judge_text(&self.protocol, edition, from, to, &text, as_seen, self.now, &mut findings);
+                self.findings_from(findings);
+                self.observe(index, true, &What::Text { text: &text, json: as_seen });
+                self.note(index, true, text.clone());
+                self.arrived(index, Arrival::Text { text, json: parsed });
+            }
+            WireEvent::Binary(bytes) => {
+                self.heard = true;
+                let mut findings = Vec::new();
+                schema::judge_binary(&self.protocol, &self.parties[watched], &bytes, self.now, &mut findings);
+                self.findings_from(findings);
+                self.observe(index, true, &What::Binary(&bytes));
+                self.queue(index, Arrival::Binary(bytes));
+            }
+            WireEvent::Ping(bytes) => {
+                self.observe(index, true, &What::Ping(&bytes));
+                if self.links[index].can_send() {
+                    let pong = flowproof_reference::machine::Message::Pong(bytes.clone());
+                    self.links[index].end.send(&pong);
+                    self.observe(index, false, &What::Pong(&bytes));
+                }
+                self.queue(index, Arrival::Ping(bytes));
+            }
+            WireEvent::Pong(bytes) => {
+                self.observe(index, true, &What::Pong(&bytes));
+                self.queue(index, Arrival::Pong(bytes));
+            }
+            WireEvent::Closing { code, reason } => {
+                link.ended_by_them |= !link.ended_by_us;
+                // The Close frame is answered as RFC 6455 asks: with the same code.
+                let answer = code.filter(|code| is_sendable(*code));
+                link.end.close(answer, "");
+                self.observe(index, true, &What::Closing { code, reason: &reason });
+                self.queue(index, Arrival::Closing { code, reason });
+            }
+            WireEvent::Fault(_, detail) => {
+                link.ended_by_them |= !link.ended_by_us;
+                self.observe(index, true, &What::Raw(detail.as_bytes()));
+                self.links[index].end.close(Some(1002), "");
+                self.links[index].end.finish();
+                self.queue(index, Arrival::Fault(detail));
+            }
+            WireEvent::Bytes(_) => {
+                // What answers raw bytes is not read; that the stream ends is.
+                self.heard = true;
+            }
+            WireEvent::Ended => {
+                let was_open = matches!(link.stage, Stage::Open | Stage::Upgrading | Stage::Requested);
+                link.ended_by_them |= !link.ended_by_us;
+                if !matches!(link.stage, Stage::Refused(..)) {
+                    link.stage = Stage::Ended;
+                }
+                if was_open {
+                    let by_them = self.links[index].ended_by_them;
+                    self.observe(index, by_them, &What::Closed);
+                    self.queue(index, Arrival::Ended);
+                }
+            }
+        }
+    }
+
+    fn queue(&mut self, index: usize, arrival: Arrival) {
+        self.note(index, true, arrival.describe());
+        self.arrived(index, arrival);
+    }
+
+    fn arrived(&mut self, index: usize, what: Arrival) {
+        self.received += 1;
+        let at = self.now;
+        let bindings = Rc::clone(&self.ignoring_bindings);
+        let bindings = bindings.borrow();
+        let ignoring = &self.plan.ignoring;
+        self.links[index].push(Arrived { at, what }, |arrival| expect::is_background(arrival, ignoring, &bindings));
+    }
+
+    /// Writes a line of the transcript.
+    fn note(&mut self, index: usize, from_watched: bool, text: String) {
+        let link = &self.links[index];
+        let (from, to) = if from_watched { (link.watched, link.played) } else { (link.played, link.watched) };
+        let line = Line {
+            at: self.now,
+            link: link.id,
+            from: self.parties[from].name.clone(),
+            to: self.parties[to].name.clone(),
+            text,
+        };
+        self.transcript.push(line);
+    }
+
+    /// Shows the monitors something.
+    fn observe(&mut self, index: usize, from_watched: bool, what: &What<'_>) {
+        let link = &self.links[index];
+        let (from, to) = if from_watched { (link.watched, link.played) } else { (link.played, link.watched) };
+        let seen = Seen {
+            at: self.now,
+            link: link.id,
+            from: &self.parties[from],
+            to: &self.parties[to],
+            what: what.clone(),
+        };
+        for monitor in &mut self.monitors {
+            monitor.observe(&seen, &mut self.rulings);
+        }
+        self.collect_rulings();
+    }
+
+    fn monitors_due(&mut self) {
+        let now = self.now;
+        for monitor in &mut self.monitors {
+            if monitor.deadline().is_some_and(|deadline| deadline <= now) {
+                monitor.due(now, &mut self.rulings);
+            }
+        }
+        self.collect_rulings();
+    }
+
+    fn collect_rulings(&mut self) {
+        let findings = std::mem::take(&mut self.rulings.findings);
+        self.findings_from(findings);
+    }
+
+    fn findings_from(&mut self, findings: Vec<Finding>) {
+        findings.into_iter().for_each(|finding| self.find(finding));
+    }
+
+    /// Records what a judge said; what is said again in other words about the same requirement is said once.
+    pub(crate) fn find(&mut self, finding: Finding) {
+        if finding.ruling == Ruling::Kept {
+            self.kept.extend(finding.requirement);
+            return;
+        }
+        let known = self.findings.iter().any(|known| {
+            known.requirement == finding.requirement
+                && known.ruling == finding.ruling
+                && known.judge == finding.judge
+                && (known.judge != Judge::Arrow || known.line == finding.line)
+        });
+        if !known && self.findings.len() < FINDINGS_LIMIT {
+            self.findings.push(finding);
+        }
+    }
+
+    /// What nobody expected and nothing ignores.
+    fn judge_leftovers(&mut self) {
+        for index in 0..self.links.len() {
+            let items: Vec<Arrived> = std::mem::take(&mut self.links[index].inbox).into();
+            for item in items {
+                let message = matches!(item.what, Arrival::Text { .. } | Arrival::Binary(_));
+                if !message || self.is_background(&item.what) || self.take_allowed(index, &item.what) {
+                    continue;
+                }
+                let link = &self.links[index];
+                let Some(requirement) = self.plan.unexpected.clone() else { continue };
+                let receiver = self.parties[link.played].name.clone();
+                let finding = Finding {
+                    requirement: Some(requirement),
+                    ruling: Ruling::Broken,
+                    by: self.parties[link.watched].name.clone(),
+                    judge: Judge::Arrow,
+                    at: item.at,
+                    line: None,
+                    message: format!("{receiver} received a message that nobody expected"),
+                    expected: format!("nothing more for {receiver}"),
+                    actual: item.what.value(),
+                };
+                self.find(finding);
+            }
+        }
+    }
+
+    /// Ends a link in order, whoever is at its other end.
+    fn take_leave(&mut self, index: usize) {
+        let link = &mut self.links[index];
+        match link.stage {
+            Stage::Open => {
+                link.ended_by_us = true;
+                link.end.close(Some(1000), "");
+            }
+            Stage::Ended | Stage::Refused(..) => {}
+            Stage::Dialling | Stage::Upgrading | Stage::Requested => {
+                link.stage = Stage::Ended;
+                link.shut = true;
+                let id = link.id;
+                self.outputs.push_back(Output::Reset(id));
+            }
+        }
+        let id = self.links[index].id;
+        self.outputs.push_back(Output::Stall(id, false));
+    }
+
+    /// Moves what the ends want written to the outputs.
+    fn flush_links(&mut self) {
+        for link in &mut self.links {
+            if link.shut || link.stage == Stage::Dialling {
+                continue;
+            }
+            let bytes = link.end.take_output();
+            if !bytes.is_empty() {
+                link.unwritten += bytes.len();
+                self.outputs.push_back(Output::Write(link.id, bytes));
+            }
+            if link.end.wants_end() {
+                link.shut = true;
+                self.outputs.push_back(Output::Shutdown(link.id));
+            }
+        }
+    }
+
+    fn is_background(&self, arrival: &Arrival) -> bool {
+        expect::is_background(arrival, &self.plan.ignoring, &self.ignoring_bindings.borrow())
+    }
+}
+
+/// How the harness's ends read.
+pub(crate) fn wire_config() -> WebSocketConfig {
+    WebSocketConfig { max_message: MESSAGE_LIMIT, ..WebSocketConfig::default() }
+}
+
+/// Codes that may stand in a Close frame (RFC 6455, 7.4).
+fn is_sendable(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}

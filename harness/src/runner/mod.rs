@@ -1,0 +1,8 @@
+//! Running flows: planning who is played, the conversation itself, and the verdicts.
+
+pub mod conversation;
+pub mod event;
+pub mod plan;
+pub mod run;
+pub mod transcript;
+pub mod verdict;

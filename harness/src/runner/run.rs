@@ -1,0 +1,534 @@
+//! A run: which flows, how many side by side, against what; and what it tells as it goes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use flowproof_reference::machine::Time;
+
+use super::event::{RunEvent, TargetInfo};
+use super::plan::{self, Plan, RunSettings, Skipped};
+use super::verdict::{FlowResult, Verdict};
+use crate::corpus::{FlowFile, Protocol};
+use crate::flow::ast::StepKind;
+use crate::judge::finding::{Finding, Judge, Ruling};
+use crate::sinner::Sinner;
+use crate::world::lag::LagMeter;
+use crate::world::process::ServerProcess;
+use crate::world::{memory, network};
+
+/// Flows in which a target said nothing at all, one after another, before it is called mute.
+const MUTE_AFTER: usize = 3;
+
+/// What is tested.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// The built-in reference implementation, in memory; with a planted fault when given.
+    Reference(Option<Sinner>),
+    /// A server that is running.
+    Url {
+        /// As given.
+        url: String,
+        /// Where it listens.
+        place: network::Place,
+        /// Its address, to see whether it is still there.
+        address: SocketAddr,
+    },
+    /// A program that flowproof starts.
+    Exec {
+        /// Its command line.
+        command: String,
+        /// For a program that connects: the URL it is given, with `{}` for host and port.
+        url: String,
+    },
+}
+
+/// Everything a run needs to know.
+pub struct RunConfig {
+    /// The protocol.
+    pub protocol: Arc<Protocol>,
+    /// The roles under test.
+    pub roles: Vec<String>,
+    /// What is tested.
+    pub target: Target,
+    /// Settings of every flow.
+    pub settings: RunSettings,
+    /// Flows side by side.
+    pub jobs: usize,
+    /// Only flows whose name holds one of these.
+    pub filter: Vec<String>,
+    /// Only flows with one of these tags.
+    pub tags: Vec<String>,
+    /// Stop after the first failed flow.
+    pub bail: bool,
+    /// How often each flow runs.
+    pub repeat: u32,
+    /// The part of the flows to run: number and count of parts.
+    pub shard: Option<(usize, usize)>,
+    /// No flow begins after this time.
+    pub budget: Option<Duration>,
+    /// Set to cut the run short.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// A flow to run.
+struct Job {
+    index: usize,
+    plan: Plan,
+    tags: Vec<String>,
+}
+
+/// Shared by all workers.
+struct Board {
+    queue: Mutex<VecDeque<Job>>,
+    silent: AtomicUsize,
+    heard: AtomicBool,
+    gone: Mutex<Option<String>>,
+    failed: AtomicBool,
+    began: Instant,
+    lag: LagMeter,
+}
+
+/// Runs everything; events are told in order of completion, for the in-memory world in order of the flows.
+pub fn run(config: &RunConfig, tell: &mut dyn FnMut(RunEvent)) {
+    let began = Instant::now();
+    let (jobs, skipped) = select(config);
+    let mut reasons = BTreeMap::new();
+    for (skip, ..) in &skipped {
+        *reasons.entry(skip.reason.clone()).or_insert(0) += 1;
+    }
+    tell(RunEvent::Begun {
+        flowproof: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: config.protocol.settings.name.clone(),
+        edition: config.settings.edition.clone(),
+        target: target_info(config),
+        seed: config.settings.seed,
+        planned: jobs.len(),
+        skipped: reasons,
+    });
+    for (skip, file, role) in skipped {
+        let result = FlowResult::not_run(&skip.name, &file.path, &role, Verdict::Skip, skip.reason);
+        tell(RunEvent::FlowEnded(Box::new(result)));
+    }
+    let in_order = matches!(config.target, Target::Reference(_));
+    let mut waiting: BTreeMap<usize, FlowResult> = BTreeMap::new();
+    let mut next = 0;
+    execute(config, jobs, began, &mut |index, result| {
+        if !in_order {
+            tell(RunEvent::FlowEnded(Box::new(result)));
+            return;
+        }
+        waiting.insert(index, result);
+        while let Some(result) = waiting.remove(&next) {
+            tell(RunEvent::FlowEnded(Box::new(result)));
+            next += 1;
+        }
+    });
+    for result in waiting.into_values() {
+        tell(RunEvent::FlowEnded(Box::new(result)));
+    }
+    tell(RunEvent::Ended { cut_short: config.stop.load(Ordering::Relaxed), took: began.elapsed() });
+}
+
+fn target_info(config: &RunConfig) -> TargetInfo {
+    let role = config.roles.join(",");
+    match &config.target {
+        Target::Reference(None) => {
+            TargetInfo { kind: "reference".to_owned(), role, address: "built-in".to_owned() }
+        }
+        Target::Reference(Some(sinner)) => {
+            TargetInfo { kind: "reference".to_owned(), role, address: format!("sinner {}", sinner.name) }
+        }
+        Target::Url { url, .. } => TargetInfo { kind: "url".to_owned(), role, address: url.clone() },
+        Target::Exec { command, .. } => TargetInfo { kind: "exec".to_owned(), role, address: command.clone() },
+    }
+}
+
+/// The flows of the run, and those that are skipped with their reasons.
+fn select(config: &RunConfig) -> (Vec<Job>, Vec<(Skipped, Arc<FlowFile>, String)>) {
+    let mut jobs: Vec<Job> = Vec::new();
+    let mut skipped = Vec::new();
+    let mut number = 0;
+    for file in &config.protocol.flows {
+        let file = Arc::new(file.clone());
+        let tags = file.tags();
+        if !config.tags.is_empty() && !config.tags.iter().any(|tag| tags.contains(&tag.as_str())) {
+            continue;
+        }
+        for role in &config.roles {
+            if !plan::judges_role(&file, &config.protocol, role) {
+                continue;
+            }
+            for planned in plan::plan(&file, &config.protocol, role, &config.settings) {
+                let name = match &planned {
+                    Ok(plan) => &plan.name,
+                    Err(skip) => &skip.name,
+                };
+                if !config.filter.is_empty() && !config.filter.iter().any(|part| name.contains(part.as_str())) {
+                    continue;
+                }
+                number += 1;
+                if config.shard.is_some_and(|(part, of)| number % of != part % of) {
+                    continue;
+                }
+                match planned {
+                    Ok(plan) => {
+                        let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+                        jobs.push(Job { index: jobs.len(), plan, tags });
+                    }
+                    Err(skip) => skipped.push((skip, Arc::clone(&file), role.clone())),
+                }
+            }
+        }
+    }
+    (jobs, skipped)
+}
+
+fn execute(config: &RunConfig, jobs: Vec<Job>, began: Instant, done: &mut dyn FnMut(usize, FlowResult)) {
+    let board = Board {
+        queue: Mutex::new(VecDeque::new()),
+        silent: AtomicUsize::new(0),
+        heard: AtomicBool::new(false),
+        gone: Mutex::new(None),
+        failed: AtomicBool::new(false),
+        began,
+        lag: LagMeter::default(),
+    };
+    match &config.target {
+        Target::Reference(sinner) => {
+            let workers = std::thread::available_parallelism().map_or(2, usize::from).min(config.jobs.max(1));
+            crowd(config, &board, jobs, workers, done, |_, job| in_memory(config, &job.plan, sinner.as_ref()));
+        }
+        Target::Url { place, address, .. } => {
+            let Some(runtime) = runtime(&board, jobs.first(), done) else { return };
+            // Long watches run beside everything; flows that want the target for themselves run one by one, last.
+            let (watches, others): (Vec<Job>, Vec<Job>) =
+                jobs.into_iter().partition(|job| job.tags.iter().any(|tag| tag == "background"));
+            let (alone, together): (Vec<Job>, Vec<Job>) =
+                others.into_iter().partition(|job| job.tags.iter().any(|tag| tag == "alone"));
+            let run_one = |_: &mut Option<ServerProcess>, job: &Job| {
+                if let Some(reason) = gone(&board, *address) {
+                    return unreached(job, reason);
+                }
+                network_flow(config, &board, &runtime, &job.plan, place)
+            };
+            let (results, finished) = mpsc::channel();
+            let side_board = board_like(&board);
+            std::thread::scope(|scope| {
+                let (side_board, run_one) = (&side_board, &run_one);
+                let side = scope.spawn(move || {
+                    let watching = watches.len();
+                    let mut send = |index, result| {
+                        // The run may be over already.
+                        let _ = results.send((index, result));
+                    };
+                    crowd(config, side_board, watches, watching, &mut send, run_one);
+                });
+                crowd(config, &board, together, config.jobs, done, run_one);
+                crowd(config, &board, alone, 1, done, run_one);
+                while !side.is_finished() {
+                    if let Ok((index, result)) = finished.recv_timeout(Duration::from_millis(20)) {
+                        done(index, result);
+                    }
+                }
+                finished.try_iter().for_each(|(index, result)| done(index, result));
+            });
+        }
+        Target::Exec { command, url } => {
+            let Some(runtime) = runtime(&board, jobs.first(), done) else { return };
+            let listens = |job: &Job| job.plan.cast.iter().any(|one| one.under_test && one.listens);
+            let mut jobs = jobs;
+            // What takes longest begins first.
+            jobs.sort_by_key(|job| !job.tags.iter().any(|tag| tag == "background" || tag == "slow"));
+            crowd(config, &board, jobs, config.jobs, done, |server, job| {
+                if !listens(job) {
+                    let place = network::Place::Connects { command: command.clone(), url: url.clone() };
+                    return network_flow(config, &board, &runtime, &job.plan, &place);
+                }
+                started_server(config, &board, &runtime, job, command, server)
+            });
+        }
+    }
+}
+
+fn board_like(board: &Board) -> Board {
+    Board {
+        queue: Mutex::new(VecDeque::new()),
+        silent: AtomicUsize::new(0),
+        heard: AtomicBool::new(false),
+        gone: Mutex::new(None),
+        failed: AtomicBool::new(false),
+        began: board.began,
+        lag: board.lag.clone(),
+    }
+}
+
+fn runtime(
+    board: &Board,
+    first: Option<&Job>,
+    done: &mut dyn FnMut(usize, FlowResult),
+) -> Option<tokio::runtime::Runtime> {
+    match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => {
+            runtime.spawn(board.lag.clone().beat(board.began));
+            Some(runtime)
+        }
+        Err(error) => {
+            if let Some(job) = first {
+                let reason = format!("the network runtime does not start: {error}");
+                done(job.index, not_run(job, Verdict::Error, reason));
+            }
+            None
+        }
+    }
+}
+
+fn not_run(job: &Job, verdict: Verdict, reason: String) -> FlowResult {
+    FlowResult::not_run(&job.plan.name, &job.plan.file.path, &job.plan.role, verdict, reason)
+}
+
+fn unreached(job: &Job, reason: String) -> FlowResult {
+    not_run(job, Verdict::Inconclusive, reason)
+}
+
+/// So many workers take jobs until none is left. One that panics takes only its own flow with it.
+fn crowd(
+    config: &RunConfig,
+    board: &Board,
+    jobs: Vec<Job>,
+    workers: usize,
+    done: &mut dyn FnMut(usize, FlowResult),
+    run_one: impl Fn(&mut Option<ServerProcess>, &Job) -> FlowResult + Sync,
+) {
+    let workers = workers.clamp(1, jobs.len().max(1));
+    board.queue.lock().unwrap_or_else(PoisonError::into_inner).extend(jobs);
+    let (results, finished) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            let results = results.clone();
+            let run_one = &run_one;
+            scope.spawn(move || {
+                let mut server = None;
+                loop {
+                    let job = board.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                    let Some(job) = job else { break };
+                    let result = match not_begun(config, board) {
+                        Some((verdict, reason)) => not_run(&job, verdict, reason),
+                        None => guarded(config, board, &job, &mut server, run_one),
+                    };
+                    if results.send((job.index, result)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(results);
+        for (index, result) in finished {
+            if result.verdict == Verdict::Fail {
+                board.failed.store(true, Ordering::Relaxed);
+            }
+            done(index, result);
+        }
+    });
+}
+
+/// Why no further flow begins.
+fn not_begun(config: &RunConfig, board: &Board) -> Option<(Verdict, String)> {
+    if config.stop.load(Ordering::Relaxed) {
+        return Some((Verdict::Skip, "the run was cut short".to_owned()));
+    }
+    if config.bail && board.failed.load(Ordering::Relaxed) {
+        return Some((Verdict::Skip, "an earlier flow failed, and --bail was given".to_owned()));
+    }
+    if config.budget.is_some_and(|budget| board.began.elapsed() > budget) {
+        return Some((Verdict::Skip, "the time given with --budget is used up".to_owned()));
+    }
+    if board.silent.load(Ordering::Relaxed) >= MUTE_AFTER && !board.heard.load(Ordering::Relaxed) {
+        let reason = format!("the target is mute: it said nothing in {MUTE_AFTER} flows before");
+        return Some((Verdict::Inconclusive, reason));
+    }
+    None
+}
+
+fn guarded(
+    config: &RunConfig,
+    board: &Board,
+    job: &Job,
+    server: &mut Option<ServerProcess>,
+    run_one: &(impl Fn(&mut Option<ServerProcess>, &Job) -> FlowResult + Sync),
+) -> FlowResult {
+    let mut results: Vec<FlowResult> = Vec::new();
+    for _ in 0..config.repeat.max(1) {
+        let result = catch_unwind(AssertUnwindSafe(|| run_one(server, job))).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            let text = text.unwrap_or_default();
+            not_run(job, Verdict::Error, format!("{BUG}: {text}; please report it with this flow"))
+        });
+        if result.heard {
+            board.heard.store(true, Ordering::Relaxed);
+            board.silent.store(0, Ordering::Relaxed);
+        } else if result.verdict != Verdict::Pass && result.verdict != Verdict::Skip {
+            board.silent.fetch_add(1, Ordering::Relaxed);
+        }
+        results.push(result);
+    }
+    sum_up(results)
+}
+
+/// How a reason begins when flowproof itself is at fault.
+pub const BUG: &str = "a bug of flowproof";
+
+/// One result of several runs of the same flow. What does not show every time is racy.
+fn sum_up(mut results: Vec<FlowResult>) -> FlowResult {
+    let total = results.len();
+    let bad = |result: &FlowResult| matches!(result.verdict, Verdict::Fail | Verdict::Warn);
+    let failed = results.iter().filter(|result| bad(result)).count();
+    let worst = results.iter().position(bad).unwrap_or(0);
+    let mut result = results.swap_remove(worst);
+    if failed > 0 && failed < total {
+        result.racy = Some(format!("{} {failed} of {total}", if result.verdict == Verdict::Fail { "fails" } else { "warns" }));
+        result.verdict = Verdict::Inconclusive;
+        result.reason = Some(format!("racy: not every one of {total} runs ended alike"));
+    }
+    result
+}
+
+fn in_memory(config: &RunConfig, plan: &Plan, sinner: Option<&Sinner>) -> FlowResult {
+    let sinner = sinner.filter(|sinner| sinner.role == plan.role);
+    let began = Time::ZERO;
+    match memory::run(Rc::new(plan.clone()), Arc::clone(&config.protocol), sinner, began, &config.stop) {
+        Ok(outcome) => FlowResult::judge(plan, &config.protocol.catalogue, outcome),
+        Err(reason) => {
+            FlowResult::not_run(&plan.name, &plan.file.path, &plan.role, Verdict::Error, reason)
+        }
+    }
+}
+
+fn network_flow(
+    config: &RunConfig,
+    board: &Board,
+    runtime: &tokio::runtime::Runtime,
+    plan: &Plan,
+    place: &network::Place,
+) -> FlowResult {
+    let once = || {
+        let shared = Rc::new(plan.clone());
+        let stop = Arc::clone(&config.stop);
+        let ran = runtime.block_on(network::run(shared, Arc::clone(&config.protocol), place, board.began, stop));
+        match ran {
+            Ok(ran) => {
+                let lag = board.lag.worst(ran.span.0, ran.span.1);
+                let mut result = FlowResult::judge(plan, &config.protocol.catalogue, ran.outcome);
+                for (participant, how) in ran.deaths {
+                    judge_death(config, plan, &participant, &how, &mut result);
+                }
+                (result, lag)
+            }
+            Err(reason) => {
+                let result = FlowResult::not_run(&plan.name, &plan.file.path, &plan.role, Verdict::Error, reason);
+                (result, Duration::ZERO)
+            }
+        }
+    };
+    let (result, lag) = once();
+    let clear = |result: &FlowResult| matches!(result.verdict, Verdict::Pass | Verdict::Skip | Verdict::Error);
+    if clear(&result) || lag < plan.settings.slack {
+        return result;
+    }
+    // The machine stood still for longer than the allowance: what was seen then may be its fault.
+    let (mut again, lag) = once();
+    if !clear(&again) && lag >= plan.settings.slack {
+        again.verdict = Verdict::Inconclusive;
+        again.reason = Some(format!("this machine stood still for {} ms while the flow ran", lag.as_millis()));
+        for finding in &mut again.findings {
+            finding.ruling = Ruling::Undecided;
+        }
+    }
+    again
+}
+
+/// A program under test ended by itself.
+fn judge_death(config: &RunConfig, plan: &Plan, participant: &str, how: &str, result: &mut FlowResult) {
+    let mut requirement = None;
+    plan::walk(&plan.file.flow.steps, &mut |step| {
+        if matches!(step.kind, StepKind::Served) {
+            requirement = requirement.take().or_else(|| step.cites.first().map(|name| name.text.clone()));
+        }
+    });
+    let requirement = requirement.or_else(|| config.protocol.settings.survival.get(&plan.role).cloned());
+    let level = requirement.as_deref().map(|id| config.protocol.catalogue.level(id));
+    result.kept.retain(|kept| Some(kept) != requirement.as_ref());
+    result.findings.push(Finding {
+        requirement,
+        ruling: Ruling::Broken,
+        by: participant.to_owned(),
+        judge: Judge::Liveness,
+        at: Time::ZERO,
+        line: None,
+        message: format!("{participant} ended by itself: {how}"),
+        expected: "that it goes on running".to_owned(),
+        actual: serde_json::Value::Null,
+    });
+    result.reason = None;
+    result.verdict = match level {
+        Some(crate::judge::catalogue::Level::Must) | None => Verdict::Fail,
+        _ => Verdict::Warn.max(result.verdict),
+    };
+}
+
+/// Runs a flow against a server of this worker; one that died is started anew, and its death is judged.
+fn started_server(
+    config: &RunConfig,
+    board: &Board,
+    runtime: &tokio::runtime::Runtime,
+    job: &Job,
+    command: &str,
+    server: &mut Option<ServerProcess>,
+) -> FlowResult {
+    if let Some(reason) = board.gone.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+        return not_run(job, Verdict::Error, reason);
+    }
+    if server.as_mut().is_some_and(|server| server.process.exit_status().is_some()) {
+        *server = None;
+    }
+    let running = match server {
+        Some(running) => running,
+        None => match ServerProcess::start(command) {
+            Ok(started) => server.insert(started),
+            Err(error) => {
+                let reason = error.to_string();
+                *board.gone.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
+                return not_run(job, Verdict::Error, reason);
+            }
+        },
+    };
+    let place = network::Place::Listens { address: running.address, tls: None };
+    let mut result = network_flow(config, board, runtime, &job.plan, &place);
+    if result.verdict != Verdict::Pass {
+        // A crash shows in the process table a little later than on the wire.
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    if let Some(status) = running.process.exit_status() {
+        let how = format!("{status}{}", running.process.last_words());
+        let name = job.plan.cast.iter().find(|one| one.under_test).map_or("target", |one| one.name.as_str());
+        judge_death(config, &job.plan, name, &how, &mut result);
+        *server = None;
+    }
+    result
+}
+
+/// Whether a target at a URL still takes connections; noticed once, not waited for in every flow.
+fn gone(board: &Board, address: SocketAddr) -> Option<String> {
+    let mut known = board.gone.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.is_none()
+        && let Err(error) = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(3))
+    {
+        *known = Some(format!("the target at {address} takes no connections: {error}"));
+    }
+    known.clone()
+}

@@ -1,0 +1,65 @@
+//! Who said what, in order: the record that reports show the end of, and that tests compare byte for byte.
+
+use std::fmt;
+
+use flowproof_reference::machine::{LinkId, Time};
+use serde::{Deserialize, Serialize};
+
+use crate::pattern::json;
+
+/// Lines kept of one flow; of a longer one the first and the last.
+const LINES: usize = 4000;
+/// Characters kept of one message.
+const TEXT: usize = 2000;
+
+/// One thing said or done on a link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// When.
+    pub at: Time,
+    /// On which connection.
+    pub link: LinkId,
+    /// By whom.
+    pub from: String,
+    /// To whom.
+    pub to: String,
+    /// What: a message as it was, or words for anything else.
+    pub text: String,
+}
+
+/// The lines of one flow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transcript {
+    lines: Vec<Line>,
+    /// How many were left out in the middle.
+    left_out: usize,
+}
+
+impl Transcript {
+    /// Adds a line.
+    pub fn push(&mut self, mut line: Line) {
+        line.text = json::cut(&line.text, TEXT);
+        if self.lines.len() >= LINES {
+            self.lines.remove(LINES / 2);
+            self.left_out += 1;
+        }
+        self.lines.push(line);
+    }
+
+    /// All lines, oldest first.
+    pub fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+}
+
+impl fmt::Display for Transcript {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, line) in self.lines.iter().enumerate() {
+            if self.left_out > 0 && place == LINES / 2 {
+                writeln!(f, "           … {} lines left out …", self.left_out)?;
+            }
+            writeln!(f, "{:>10}  {} -> {}  {}", line.at.to_string(), line.from, line.to, line.text)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,270 @@
+//! From what judges said to verdicts: of a flow, and of a requirement over all flows that touched it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::conversation::{Ending, Outcome};
+use super::plan::{Driver, Plan};
+use super::transcript::Transcript;
+use crate::judge::catalogue::{Catalogue, Level};
+use crate::judge::finding::{Finding, Ruling};
+
+/// The verdict of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Everything held.
+    Pass,
+    /// Only a SHOULD was broken, or a tolerated reading was seen.
+    Warn,
+    /// A MUST was broken.
+    Fail,
+    /// It did not run, for the reason given.
+    Skip,
+    /// It could not be judged.
+    Inconclusive,
+    /// The flow, the environment or flowproof is at fault.
+    Error,
+}
+
+impl Verdict {
+    /// The word in reports.
+    pub fn word(self) -> &'static str {
+        match self {
+            Verdict::Pass => "pass",
+            Verdict::Warn => "warn",
+            Verdict::Fail => "fail",
+            Verdict::Skip => "skip",
+            Verdict::Inconclusive => "inconclusive",
+            Verdict::Error => "error",
+        }
+    }
+}
+
+/// What came of one flow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FlowResult {
+    /// The flow's name, with the row of its table.
+    pub name: String,
+    /// The file it stands in.
+    pub file: String,
+    /// The role under test.
+    pub role: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why, where the findings do not say it.
+    pub reason: Option<String>,
+    /// What the judges said.
+    pub findings: Vec<Finding>,
+    /// Requirements put to the test and held.
+    pub kept: BTreeSet<String>,
+    /// Who said what.
+    pub transcript: Transcript,
+    /// How long it took.
+    pub took: Duration,
+    /// True when the party under test was heard at all.
+    pub heard: bool,
+    /// Set when a repeated flow did not always end alike: fails 7 of 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub racy: Option<String>,
+}
+
+impl FlowResult {
+    /// A flow that did not run.
+    pub fn not_run(name: &str, file: &str, role: &str, verdict: Verdict, reason: String) -> FlowResult {
+        FlowResult {
+            name: name.to_owned(),
+            file: file.to_owned(),
+            role: role.to_owned(),
+            verdict,
+            reason: Some(reason),
+            findings: Vec::new(),
+            kept: BTreeSet::new(),
+            transcript: Transcript::default(),
+            took: Duration::ZERO,
+            heard: false,
+            racy: None,
+        }
+    }
+
+    /// The verdict of a conversation.
+    pub fn judge(plan: &Plan, catalogue: &Catalogue, outcome: Outcome) -> FlowResult {
+        let findings: Vec<Finding> = outcome
+            .findings
+            .into_iter()
+            // A monitor may speak of a requirement that this edition or role does not know.
+            .filter(|finding| match &finding.requirement {
+                Some(id) => catalogue.get(id).is_none() || catalogue.binds(id, &plan.role),
+                None => true,
+            })
+            .collect();
+        let (mut verdict, mut reason) = match outcome.ending {
+            Ending::Complete | Ending::Broken => (Verdict::Pass, None),
+            Ending::Unreached(why) => (Verdict::Inconclusive, Some(why)),
+            Ending::NotDriven(why) if plan.settings.driver == Driver::Perhaps => (Verdict::Skip, Some(why)),
+            Ending::NotDriven(why) => (Verdict::Inconclusive, Some(why)),
+            Ending::Flow(why) => (Verdict::Error, Some(why)),
+            Ending::Flooded(why) => (Verdict::Inconclusive, Some(format!("the target floods: {why}"))),
+            Ending::Interrupted => (Verdict::Inconclusive, Some("the run was cut short".to_owned())),
+        };
+        if let Some(detail) = &outcome.unreachable
+            && verdict == Verdict::Inconclusive
+        {
+            reason = Some(format!("the target could not be reached: {detail}"));
+        }
+        let broken = |level: fn(Level) -> bool| {
+            findings.iter().any(|finding| {
+                finding.ruling == Ruling::Broken
+                    && finding.requirement.as_deref().is_none_or(|id| level(catalogue.level(id)))
+            })
+        };
+        let undecided = findings.iter().find(|finding| finding.ruling == Ruling::Undecided);
+        if broken(|level| level == Level::Must) {
+            verdict = Verdict::Fail;
+            // The finding tells more than the step that failed after it.
+        } else if let Some(finding) = undecided.filter(|_| matches!(verdict, Verdict::Pass | Verdict::Skip)) {
+            verdict = Verdict::Inconclusive;
+            reason = Some(finding.message.clone());
+        } else if matches!(verdict, Verdict::Pass)
+            && (broken(|level| level == Level::Should)
+                || findings.iter().any(|finding| finding.ruling == Ruling::Tolerated))
+        {
+            verdict = Verdict::Warn;
+        }
+        let accused: BTreeSet<&String> = findings
+            .iter()
+            .filter(|finding| finding.ruling == Ruling::Broken)
+            .filter_map(|finding| finding.requirement.as_ref())
+            .collect();
+        let kept = outcome.kept.into_iter().filter(|id| !accused.contains(id) && catalogue.binds(id, &plan.role));
+        FlowResult {
+            name: plan.name.clone(),
+            file: plan.file.path.clone(),
+            role: plan.role.clone(),
+            verdict,
+            reason,
+            kept: kept.collect(),
+            findings,
+            transcript: outcome.transcript,
+            took: outcome.took,
+            heard: outcome.heard,
+            racy: None,
+        }
+    }
+}
+
+/// The verdict of a requirement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RequirementVerdict {
+    /// Put to the test, and held every time.
+    Kept,
+    /// Broken at least once.
+    Broken,
+    /// Only a poorer reading was seen.
+    Warned,
+    /// Nothing touched it, for the reason given.
+    Untested,
+}
+
+impl RequirementVerdict {
+    /// The word in reports.
+    pub fn word(self) -> &'static str {
+        match self {
+            RequirementVerdict::Kept => "kept",
+            RequirementVerdict::Broken => "broken",
+            RequirementVerdict::Warned => "warned",
+            RequirementVerdict::Untested => "untested",
+        }
+    }
+}
+
+/// What all flows together say of one requirement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RequirementResult {
+    /// Its id.
+    pub id: String,
+    /// Its level.
+    pub level: Level,
+    /// The roles it binds, of those under test; joined with commas.
+    pub role: String,
+    /// The verdict.
+    pub verdict: RequirementVerdict,
+    /// The flows that touched it.
+    pub flows: Vec<String>,
+    /// Why it is untested.
+    pub reason: Option<String>,
+}
+
+/// Sums up over all flows of a run.
+pub fn requirements(
+    catalogue: &Catalogue,
+    edition: &str,
+    roles: &[String],
+    flows: &[FlowResult],
+    citing: impl Fn(&str) -> BTreeSet<String>,
+) -> Vec<RequirementResult> {
+    let of_edition = |requirement: &&crate::judge::catalogue::Requirement| {
+        requirement.editions.is_empty() || requirement.editions.iter().any(|known| known == edition)
+    };
+    catalogue
+        .iter()
+        .filter(of_edition)
+        .filter(|requirement| requirement.roles.iter().any(|role| roles.contains(role)))
+        .map(|requirement| {
+            let id = &requirement.id;
+            let mut touched = Vec::new();
+            let mut verdict = RequirementVerdict::Untested;
+            for flow in flows {
+                let about = |ruling| {
+                    flow.findings
+                        .iter()
+                        .any(|finding| finding.ruling == ruling && finding.requirement.as_ref() == Some(id))
+                };
+                let here = if about(Ruling::Broken) {
+                    RequirementVerdict::Broken
+                } else if about(Ruling::Tolerated) {
+                    RequirementVerdict::Warned
+                } else if flow.kept.contains(id) {
+                    RequirementVerdict::Kept
+                } else {
+                    continue;
+                };
+                touched.push(flow.name.clone());
+                verdict = match (verdict, here) {
+                    (RequirementVerdict::Broken, _) | (_, RequirementVerdict::Broken) => RequirementVerdict::Broken,
+                    (RequirementVerdict::Warned, _) | (_, RequirementVerdict::Warned) => RequirementVerdict::Warned,
+                    _ => RequirementVerdict::Kept,
+                };
+            }
+            let reason = (verdict == RequirementVerdict::Untested)
+                .then(|| requirement.untested.clone().unwrap_or_else(|| untested_reason(flows, &citing(id))));
+            let bound = requirement.roles.iter().filter(|role| roles.contains(role)).cloned().collect::<Vec<_>>();
+            RequirementResult {
+                id: id.clone(),
+                level: requirement.level,
+                role: bound.join(","),
+                verdict,
+                flows: touched,
+                reason,
+            }
+        })
+        .collect()
+}
+
+/// Why a requirement was not touched, from the flows that would have.
+fn untested_reason(flows: &[FlowResult], citing: &BTreeSet<String>) -> String {
+    let ran: Vec<&FlowResult> = flows
+        .iter()
+        .filter(|flow| citing.contains(flow.name.split('#').next().unwrap_or_default()))
+        .collect();
+    match ran.iter().find(|flow| flow.verdict != Verdict::Pass).or(ran.first()) {
+        None => "no flow that touches it was selected".to_owned(),
+        Some(flow) => match (&flow.reason, flow.verdict) {
+            (Some(reason), _) => format!("{}: {}: {reason}", flow.name, flow.verdict.word()),
+            (None, verdict) => format!("{} ended ({}) before it came to it", flow.name, verdict.word()),
+        },
+    }
+}

@@ -1,0 +1,325 @@
+//! Real sockets: every connection has a reader that takes the time of arrival and a writer of its own; the
+//! conversation itself runs on the thread of its flow.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use flowproof_reference::machine::{LinkId, Time};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+
+use super::process::Process;
+use crate::corpus::Protocol;
+use crate::runner::conversation::{Conversation, Input, Outcome, Output};
+use crate::runner::plan::Plan;
+
+/// How long a TCP connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Chunks that readers may be ahead of the conversation.
+const AHEAD: usize = 64;
+/// What one read takes.
+const CHUNK: usize = 64 << 10;
+
+/// Where the party under test is.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// It listens here; over TLS with this name when given.
+    Listens {
+        /// The address.
+        address: SocketAddr,
+        /// The name for TLS; plain when none.
+        tls: Option<Tls>,
+    },
+    /// It is started for every flow, with the URL of a listener of ours in place of `{url}`.
+    Connects {
+        /// The command line.
+        command: String,
+        /// The scheme and path around host and port, for instance `ws://{}/`.
+        url: String,
+    },
+}
+
+/// How a TLS connection is made.
+#[derive(Clone)]
+pub struct Tls {
+    /// The name the certificate must be for.
+    pub name: rustls_pki_types::ServerName<'static>,
+    /// Whom we trust.
+    pub config: Arc<rustls::ClientConfig>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tls({:?})", self.name)
+    }
+}
+
+/// What readers and writers tell the conversation.
+enum Event {
+    Connected(LinkId, Box<dyn Stream>),
+    NotConnected(LinkId, String),
+    Bytes(LinkId, Instant, Vec<u8>),
+    Ended(LinkId, Instant, bool),
+    Written(LinkId, usize),
+    Incoming(usize, TcpStream),
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
+    /// The next close cuts the connection instead of ending it in order.
+    fn cut(&self);
+}
+
+impl Stream for TcpStream {
+    fn cut(&self) {
+        // Where it fails, the connection still ends.
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl Stream for tokio_rustls::client::TlsStream<TcpStream> {
+    fn cut(&self) {
+        let _ = self.get_ref().0.set_zero_linger();
+    }
+}
+
+enum Job {
+    Bytes(Vec<u8>),
+    Shutdown,
+    Reset,
+}
+
+struct Wire {
+    jobs: mpsc::UnboundedSender<Job>,
+    stalled: watch::Sender<bool>,
+}
+
+/// What came of a flow on the network, and how the programs under test ended that did so by themselves.
+pub struct NetworkOutcome {
+    /// The conversation's outcome.
+    pub outcome: Outcome,
+    /// Programs that ended before they were told to: the participant, how, and what they said.
+    pub deaths: Vec<(String, String)>,
+    /// When it began and ended, on the clock of the run.
+    pub span: (Duration, Duration),
+}
+
+/// Runs one flow. `began` is the start of the run; `stop` cuts it short.
+pub async fn run(
+    plan: Rc<Plan>,
+    protocol: Arc<Protocol>,
+    place: &Place,
+    began: Instant,
+    stop: Arc<AtomicBool>,
+) -> Result<NetworkOutcome, String> {
+    let time = |at: Instant| Time::from_start(at.saturating_duration_since(began));
+    let (events, mut inbox) = mpsc::channel::<Event>(AHEAD);
+    let mut programs: BTreeMap<usize, Process> = BTreeMap::new();
+    let start = Instant::now();
+    let mut conversation = Conversation::new(Rc::clone(&plan), protocol, time(start));
+    if let Place::Connects { command, url } = place {
+        for (participant, one) in plan.cast.iter().enumerate().filter(|(_, one)| one.under_test) {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await;
+            let listener = listener.map_err(|error| format!("no port to listen on for {}: {error}", one.name))?;
+            let address = listener.local_addr().map_err(|error| error.to_string())?;
+            let url = url.replace("{}", &address.to_string());
+            let events = events.clone();
+            tokio::spawn(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    if events.send(Event::Incoming(participant, stream)).await.is_err() {
+                        break;
+                    }
+                }
+            });
+            let command = command.replace("{url}", &url).replace("{port}", &address.port().to_string());
+            programs.insert(participant, Process::start(&command).map_err(|error| error.to_string())?);
+        }
+    }
+    let mut wires: BTreeMap<LinkId, Wire> = BTreeMap::new();
+    let mut pulse = tokio::time::interval(Duration::from_millis(100));
+    let mut deaths: Vec<(String, String)> = Vec::new();
+    loop {
+        while let Some(output) = conversation.poll_output() {
+            match output {
+                Output::Dial(link) => {
+                    if let Place::Listens { address, tls } = place {
+                        tokio::spawn(dial(link, *address, tls.clone(), events.clone()));
+                    }
+                }
+                Output::Write(link, bytes) => {
+                    send(&wires, link, Job::Bytes(bytes));
+                }
+                Output::Shutdown(link) => send(&wires, link, Job::Shutdown),
+                Output::Reset(link) => send(&wires, link, Job::Reset),
+                Output::Stall(link, stalled) => {
+                    if let Some(wire) = wires.get(&link) {
+                        wire.stalled.send_replace(stalled);
+                    }
+                }
+                Output::Stimulus(participant, line) => {
+                    if let Some(program) = programs.get_mut(&participant) {
+                        // A program that reads nothing is noticed by what it does not do.
+                        let _ = program.write_line(&line);
+                    }
+                }
+            }
+        }
+        if conversation.is_over() {
+            break;
+        }
+        let deadline = conversation.deadline().map(|deadline| began + deadline.since_start());
+        tokio::select! {
+            event = inbox.recv() => match event {
+                Some(Event::Connected(link, stream)) => {
+                    wires.insert(link, carry(link, stream, events.clone()));
+                    conversation.handle(time(Instant::now()), Input::Connected(link));
+                }
+                Some(Event::NotConnected(link, detail)) => {
+                    conversation.handle(time(Instant::now()), Input::NotConnected(link, detail));
+                }
+                Some(Event::Bytes(link, at, bytes)) => conversation.handle(time(at), Input::Bytes(link, &bytes)),
+                Some(Event::Ended(link, at, reset)) => conversation.handle(time(at), Input::Ended(link, reset)),
+                Some(Event::Written(link, count)) => {
+                    conversation.handle(time(Instant::now()), Input::Written(link, count));
+                }
+                Some(Event::Incoming(participant, stream)) => {
+                    let link = conversation.incoming(time(Instant::now()), participant);
+                    wires.insert(link, carry(link, Box::new(stream), events.clone()));
+                }
+                None => break,
+            },
+            () = sleep_until(deadline) => conversation.handle(time(Instant::now()), Input::Tick),
+            _ = pulse.tick() => {
+                if stop.load(Ordering::Relaxed) {
+                    conversation.interrupt();
+                }
+                note_deaths(&plan, &mut programs, &mut deaths);
+            }
+        }
+    }
+    note_deaths(&plan, &mut programs, &mut deaths);
+    let end = Instant::now();
+    Ok(NetworkOutcome {
+        outcome: conversation.into_outcome(),
+        deaths,
+        span: (start.saturating_duration_since(began), end.saturating_duration_since(began)),
+    })
+}
+
+fn note_deaths(plan: &Plan, programs: &mut BTreeMap<usize, Process>, deaths: &mut Vec<(String, String)>) {
+    for (participant, program) in programs {
+        let name = &plan.cast[*participant].name;
+        if let Some(status) = program.exit_status()
+            && !status.success()
+            && !deaths.iter().any(|(known, _)| known == name)
+        {
+            deaths.push((name.clone(), format!("{status}{}", program.last_words())));
+        }
+    }
+}
+
+fn send(wires: &BTreeMap<LinkId, Wire>, link: LinkId, job: Job) {
+    if let Some(wire) = wires.get(&link) {
+        // A writer that is gone has told so.
+        let _ = wire.jobs.send(job);
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn dial(link: LinkId, address: SocketAddr, tls: Option<Tls>, events: mpsc::Sender<Event>) {
+    let attempt = async {
+        let stream = TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
+        // Small messages must not wait for company.
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        Ok::<Box<dyn Stream>, String>(match tls {
+            None => Box::new(stream),
+            Some(tls) => {
+                let connector = tokio_rustls::TlsConnector::from(tls.config);
+                let stream = connector.connect(tls.name, stream).await;
+                Box::new(stream.map_err(|error| format!("{address}: TLS: {error}"))?)
+            }
+        })
+    };
+    let event = match tokio::time::timeout(CONNECT, attempt).await {
+        Ok(Ok(stream)) => Event::Connected(link, stream),
+        Ok(Err(detail)) => Event::NotConnected(link, detail),
+        Err(_) => Event::NotConnected(link, format!("{address}: no answer within {} s", CONNECT.as_secs())),
+    };
+    // The flow may be over already.
+    let _ = events.send(event).await;
+}
+
+/// Puts a connection to work: one task reads, one writes.
+fn carry(link: LinkId, stream: Box<dyn Stream>, events: mpsc::Sender<Event>) -> Wire {
+    let (jobs, queue) = mpsc::unbounded_channel();
+    let (stalled, may_read) = watch::channel(false);
+    tokio::spawn(pump(link, stream, queue, may_read, events));
+    Wire { jobs, stalled }
+}
+
+async fn pump(
+    link: LinkId,
+    mut stream: Box<dyn Stream>,
+    mut queue: mpsc::UnboundedReceiver<Job>,
+    mut stalled: watch::Receiver<bool>,
+    events: mpsc::Sender<Event>,
+) {
+    let mut buffer = vec![0; CHUNK];
+    let mut pending: std::collections::VecDeque<u8> = std::collections::VecDeque::new();
+    let mut reading = true;
+    let mut ending = false;
+    let (mut reader, mut writer) = tokio::io::split(&mut stream);
+    let cut = loop {
+        if ending && pending.is_empty() {
+            ending = false;
+            // The other side may be gone already.
+            let _ = writer.shutdown().await;
+        }
+        let may_read = reading && !*stalled.borrow();
+        let (head, _) = pending.as_slices();
+        tokio::select! {
+            read = reader.read(&mut buffer), if may_read => {
+                let at = Instant::now();
+                let event = match read {
+                    Ok(0) => { reading = false; Event::Ended(link, at, false) }
+                    Ok(count) => Event::Bytes(link, at, buffer[..count].to_vec()),
+                    Err(_) => { reading = false; Event::Ended(link, at, true) }
+                };
+                if events.send(event).await.is_err() { break true; }
+            }
+            written = writer.write(head), if !head.is_empty() => {
+                match written {
+                    Ok(count) => {
+                        pending.drain(..count);
+                        if events.send(Event::Written(link, count)).await.is_err() { break true; }
+                    }
+                    Err(_) => {
+                        let count = pending.len();
+                        pending.clear();
+                        if events.send(Event::Written(link, count)).await.is_err() { break true; }
+                    }
+                }
+            }
+            job = queue.recv() => match job {
+                Some(Job::Bytes(bytes)) => pending.extend(bytes),
+                Some(Job::Shutdown) => ending = true,
+                Some(Job::Reset) => break true,
+                None => break false,
+            },
+            changed = stalled.changed() => if changed.is_err() { break false; },
+        }
+    };
+    if cut {
+        stream.cut();
+    }
+}

@@ -1,0 +1,201 @@
+//! Programs under test that flowproof starts: a process group of their own, a free port put into their command line,
+//! waited for until they listen, and stopped for certain.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use thiserror::Error;
+
+/// How long a server may take until it listens.
+const STARTUP: Duration = Duration::from_secs(20);
+/// How long a program may take to end when asked to.
+const SHUTDOWN: Duration = Duration::from_millis(1500);
+/// What is kept of a program's output.
+const OUTPUT: usize = 8 << 10;
+
+/// Why a program could not be tested. The environment's fault, or the command's; never a broken requirement.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The command could not be started.
+    #[error("`{command}` could not be started: {error}")]
+    Spawn {
+        /// The command line.
+        command: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// No port was free.
+    #[error("no free port: {0}")]
+    Port(io::Error),
+    /// The program ended before it listened.
+    #[error("`{command}` ended ({status}) before it listened on port {port}{output}")]
+    Ended {
+        /// The command line.
+        command: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// The port it was given.
+        port: u16,
+        /// What it printed last.
+        output: String,
+    },
+    /// The program did not listen in time.
+    #[error("`{command}` does not listen on port {port} after {seconds} s; does the command use {{port}}?{output}")]
+    Mute {
+        /// The command line.
+        command: String,
+        /// The port it was given.
+        port: u16,
+        /// How long we waited.
+        seconds: u64,
+        /// What it printed last.
+        output: String,
+    },
+}
+
+/// A program in a process group of its own. It is stopped when this is dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: Arc<Mutex<VecDeque<u8>>>,
+    exited: Option<ExitStatus>,
+}
+
+impl Process {
+    /// Starts a command line by the shell.
+    pub fn start(command: &str) -> Result<Process, StartError> {
+        let spawned = Command::new("sh")
+            .arg("-c")
+            .arg(format!("exec {command}"))
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = spawned.map_err(|error| StartError::Spawn { command: command.to_owned(), error })?;
+        let output = Arc::new(Mutex::new(VecDeque::new()));
+        if let Some(stream) = child.stdout.take() {
+            keep_reading(stream, Arc::clone(&output));
+        }
+        if let Some(stream) = child.stderr.take() {
+            keep_reading(stream, Arc::clone(&output));
+        }
+        let input = child.stdin.take();
+        Ok(Process { child, input, output, exited: None })
+    }
+
+    /// How it ended, once it has.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        if self.exited.is_none() {
+            self.exited = self.child.try_wait().ok().flatten();
+        }
+        self.exited
+    }
+
+    /// Writes one line to its standard input. A program that does not read is not waited for long: the pipe takes
+    /// some, the rest is an error.
+    pub fn write_line(&mut self, line: &str) -> io::Result<()> {
+        match &mut self.input {
+            Some(input) => input.write_all(format!("{line}\n").as_bytes()).and_then(|()| input.flush()),
+            None => Ok(()),
+        }
+    }
+
+    /// What it printed last, as text for a person; empty when it printed nothing.
+    pub fn last_words(&self) -> String {
+        let kept = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes: Vec<u8> = kept.iter().copied().collect();
+        let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+        let start = text.char_indices().rev().nth(800).map_or(0, |(place, _)| place);
+        if text.is_empty() { text } else { format!("; it printed: {}", &text[start..]) }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Ok(group) = i32::try_from(self.child.id()) {
+            // A group that is gone already is what we want.
+            let _ = killpg(Pid::from_raw(group), signal);
+        }
+    }
+
+    /// Ends it: asked first, then forced, with everything it started.
+    pub fn stop(&mut self) {
+        self.input = None;
+        if self.exit_status().is_none() {
+            self.signal(Signal::SIGTERM);
+            let until = Instant::now() + SHUTDOWN;
+            while self.exit_status().is_none() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        // Also what it left behind in its group.
+        self.signal(Signal::SIGKILL);
+        self.exited = self.exited.or_else(|| self.child.wait().ok());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn keep_reading(mut stream: impl Read + Send + 'static, output: Arc<Mutex<VecDeque<u8>>>) {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count) = stream.read(&mut buffer) {
+            if count == 0 {
+                break;
+            }
+            let mut kept = output.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.extend(&buffer[..count]);
+            let surplus = kept.len().saturating_sub(OUTPUT);
+            kept.drain(..surplus);
+        }
+    });
+}
+
+/// A server under test with its port.
+#[derive(Debug)]
+pub struct ServerProcess {
+    /// The program.
+    pub process: Process,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl ServerProcess {
+    /// Starts `command` with a free port in place of `{port}`, and waits until it listens there.
+    pub fn start(command: &str) -> Result<ServerProcess, StartError> {
+        let port = free_port().map_err(StartError::Port)?;
+        let command = command.replace("{port}", &port.to_string());
+        let mut process = Process::start(&command)?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let until = Instant::now() + STARTUP;
+        loop {
+            if TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok() {
+                return Ok(ServerProcess { process, address });
+            }
+            if let Some(status) = process.exit_status() {
+                // Its output may still be on its way through the pipe.
+                std::thread::sleep(Duration::from_millis(30));
+                return Err(StartError::Ended { command, status, port, output: process.last_words() });
+            }
+            if Instant::now() > until {
+                return Err(StartError::Mute { command, port, seconds: STARTUP.as_secs(), output: process.last_words() });
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}

@@ -1,0 +1,3 @@
+//! How messages travel, without any IO: bytes in, bytes out.
+
+pub mod websocket;
