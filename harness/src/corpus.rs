@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use include_dir::{Dir, include_dir};
@@ -26,7 +27,7 @@ pub struct CorpusError {
 
 /// All protocols of a corpus, by name.
 pub struct Corpus {
-    protocols: BTreeMap<String, Protocol>,
+    protocols: BTreeMap<String, Arc<Protocol>>,
 }
 
 /// What is known of one protocol.
@@ -261,6 +262,11 @@ impl Corpus {
         Corpus::from_files("corpus", &files)
     }
 
+    /// A corpus without any protocol.
+    pub fn empty() -> Corpus {
+        Corpus { protocols: BTreeMap::new() }
+    }
+
     /// The corpus in a folder.
     pub fn from_folder(folder: &Path) -> Result<Corpus, CorpusError> {
         let mut files = BTreeMap::new();
@@ -270,13 +276,13 @@ impl Corpus {
     }
 
     /// The protocol called `name`.
-    pub fn protocol(&self, name: &str) -> Option<&Protocol> {
-        self.protocols.get(name)
+    pub fn protocol(&self, name: &str) -> Option<Arc<Protocol>> {
+        self.protocols.get(name).cloned()
     }
 
     /// All protocols.
-    pub fn protocols(&self) -> impl Iterator<Item = &Protocol> {
-        self.protocols.values()
+    pub fn protocols(&self) -> impl Iterator<Item = Arc<Protocol>> {
+        self.protocols.values().cloned()
     }
 
     fn from_files(root: &str, files: &BTreeMap<String, Vec<u8>>) -> Result<Corpus, CorpusError> {
@@ -288,7 +294,7 @@ impl Corpus {
             };
             let mut loader = Loader { root, folder, files, messages: Vec::new() };
             if let Some(protocol) = loader.protocol() {
-                protocols.insert(protocol.settings.name.clone(), protocol);
+                protocols.insert(protocol.settings.name.clone(), Arc::new(protocol));
             }
             messages.append(&mut loader.messages);
         }

@@ -1,11 +1,13 @@
 //! flowproof: checks that programs which talk to each other in JSON messages follow the documented flows.
 
+pub mod cli;
 pub mod corpus;
 pub mod diagnostic;
 pub mod flow;
 pub mod judge;
 pub mod monitor;
 pub mod pattern;
+pub mod report;
 pub mod runner;
 pub mod sinner;
 pub mod world;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The command `flowproof`.
+
+fn main() -> std::process::ExitCode {
+    flowproof::cli::main()
+}

@@ -6,3 +6,6 @@ use super::{Monitor, MonitorConfig};
 pub fn monitors(_config: &MonitorConfig) -> Vec<Box<dyn Monitor>> {
     Vec::new()
 }
+
+/// The requirements these monitors judge.
+pub const WATCHED: &[&str] = &[];

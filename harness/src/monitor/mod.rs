@@ -176,3 +176,11 @@ pub fn monitors(protocol: &str, config: &MonitorConfig) -> Vec<Box<dyn Monitor>>
         _ => Vec::new(),
     }
 }
+
+/// The requirements that the monitors of a protocol judge.
+pub fn watched(protocol: &str) -> &'static [&'static str] {
+    match protocol {
+        "hangout" => hangout::WATCHED,
+        _ => &[],
+    }
+}

@@ -1,0 +1,118 @@
+//! The command line: what it takes, and what each command does with it.
+
+mod catalogue;
+mod output;
+mod serve;
+mod sinners;
+mod target;
+mod test;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::corpus::{Corpus, CorpusError};
+
+/// Exit codes of the command.
+pub mod exit {
+    /// No fail.
+    pub const OK: u8 = 0;
+    /// A fail; with `--strict` also a warn.
+    pub const FAIL: u8 = 1;
+    /// Wrong use, or a wrong flow file.
+    pub const USAGE: u8 = 2;
+    /// Nothing could be judged.
+    pub const NOTHING_JUDGED: u8 = 3;
+    /// A bug of ours.
+    pub const BUG: u8 = 5;
+}
+
+/// Checks that programs which talk to each other in JSON messages follow the documented message flows.
+#[derive(Debug, Parser)]
+#[command(name = "flowproof", version, max_term_width = 110)]
+struct Command {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    what: What,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+struct Common {
+    /// Use the protocols of this folder instead of those built in
+    #[arg(long, global = true, value_name = "DIR")]
+    corpus: Option<PathBuf>,
+    /// Show no colours (also: set NO_COLOR)
+    #[arg(long, alias = "no-colour", global = true)]
+    no_color: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Test the built-in references, a running server, or a program that is started
+    #[command(long_about = "Test the built-in references (no further words), a server that is running (its URL), or a \
+                            program that flowproof starts (--exec).\n\nExit code: 0 no fail, 1 a fail (with --strict \
+                            also a warn), 2 wrong use or a wrong flow file, 3 nothing could be judged, 5 a bug of \
+                            flowproof.")]
+    Test(Box<test::TestArgs>),
+    /// List the flows of a protocol
+    List(catalogue::ListArgs),
+    /// Explain a requirement: its text, where it stands, which flows and sinners show it
+    Explain(catalogue::ExplainArgs),
+    /// Show a flow
+    Show(catalogue::ShowArgs),
+    /// Write flow files in the one style
+    Fmt(catalogue::FmtArgs),
+    /// Check flow files without running them
+    Lint(catalogue::LintArgs),
+    /// Run the reference implementation, to develop against
+    Serve(serve::ServeArgs),
+    /// Show that every planted fault is caught under its requirement, and only there
+    Sinners(sinners::SinnersArgs),
+    /// Show which flow or monitor keeps watch over each requirement
+    Coverage(catalogue::CoverageArgs),
+}
+
+/// Runs the command.
+pub fn main() -> ExitCode {
+    let command = match Command::try_parse() {
+        Ok(command) => command,
+        Err(error) => {
+            let code = if error.use_stderr() { exit::USAGE } else { exit::OK };
+            // Where even that cannot be printed, the exit code still tells.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let colour = output::colour(command.common.no_color);
+    let corpus = match load(&command.common) {
+        Ok(corpus) => corpus,
+        // `fmt` and `lint` are there to mend what is broken.
+        Err(_) if matches!(command.what, What::Fmt(_)) => Corpus::empty(),
+        Err(error) => {
+            error.messages.iter().for_each(|message| output::complain(message));
+            return ExitCode::from(exit::USAGE);
+        }
+    };
+    let code = match &command.what {
+        What::Test(args) => test::run(args, &corpus, colour),
+        What::List(args) => catalogue::list(args, &corpus),
+        What::Explain(args) => catalogue::explain(args, &corpus, colour),
+        What::Show(args) => catalogue::show(args, &corpus),
+        What::Fmt(args) => catalogue::fmt(args),
+        What::Lint(args) => catalogue::lint(args, &corpus, colour),
+        What::Serve(args) => serve::run(args, &corpus),
+        What::Sinners(args) => sinners::run(args, &corpus, colour),
+        What::Coverage(args) => catalogue::coverage(args, &corpus),
+    };
+    ExitCode::from(code)
+}
+
+fn load(common: &Common) -> Result<Corpus, CorpusError> {
+    match &common.corpus {
+        Some(folder) => Corpus::from_folder(folder),
+        None => Corpus::embedded(),
+    }
+}

@@ -1,0 +1,233 @@
+//! The report for a person at a terminal. Whatever a target sent is escaped before it is shown.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Report;
+use super::text::{Style, wrap};
+use crate::corpus::Protocol;
+use crate::diagnostic::escape;
+use crate::judge::finding::{Finding, Judge, Ruling};
+use crate::pattern::json;
+use crate::runner::event::RunEvent;
+use crate::runner::verdict::{FlowResult, RequirementVerdict, Verdict};
+
+/// Columns of a terminal that reports are made for.
+const WIDTH: usize = 110;
+/// Messages on the wire shown before a failure.
+const LAST_MESSAGES: usize = 12;
+/// Characters shown of one message.
+const MESSAGE: usize = 400;
+
+/// What is about to run.
+pub fn plan_line(event: &RunEvent, style: Style) -> String {
+    let RunEvent::Begun { flowproof, protocol, edition, target, seed, planned, skipped } = event else {
+        return String::new();
+    };
+    let what = match target.kind.as_str() {
+        "reference" if target.address == "built-in" => "the built-in reference, in memory".to_owned(),
+        "reference" => format!("the built-in reference with a planted fault ({})", target.address),
+        _ => escape(&target.address),
+    };
+    let mut text = format!(
+        "{}  {} (edition {edition}) against {what}\n{planned} flows for the role {}, seed {seed}",
+        style.strong(&format!("flowproof {flowproof}")),
+        style.strong(protocol),
+        target.role.replace(',', " and ")
+    );
+    for (reason, count) in skipped {
+        text.push_str(&format!("\n{count} skipped: {}", escape(reason)));
+    }
+    text.push('\n');
+    text
+}
+
+/// One line for a flow.
+pub fn flow_line(flow: &FlowResult, style: Style) -> String {
+    let word = verdict_word(flow.verdict, style);
+    let reason = match (&flow.racy, &flow.reason, flow.verdict) {
+        (Some(racy), ..) => format!("  racy: {racy}"),
+        (None, Some(reason), verdict) if verdict != Verdict::Fail && verdict != Verdict::Warn => {
+            format!("  {}", json::cut(&escape(reason).replace('\n', " "), 160))
+        }
+        _ => String::new(),
+    };
+    let ids: Vec<&str> = accused(flow);
+    let ids = if ids.is_empty() { String::new() } else { format!("  {}", ids.join(" ")) };
+    format!("{word} {:>8}  {}{ids}{reason}", took(flow.took), title(flow))
+}
+
+/// The flow's name, with its role where that is not the usual one.
+fn title(flow: &FlowResult) -> String {
+    format!("{} {}", escape(&flow.name), if flow.role.is_empty() { String::new() } else { format!("({})", flow.role) })
+}
+
+fn accused(flow: &FlowResult) -> Vec<&str> {
+    let mut ids: Vec<&str> = flow
+        .findings
+        .iter()
+        .filter(|finding| matches!(finding.ruling, Ruling::Broken | Ruling::Tolerated))
+        .filter_map(|finding| finding.requirement.as_deref())
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+fn verdict_word(verdict: Verdict, style: Style) -> String {
+    match verdict {
+        Verdict::Pass => style.good("  pass"),
+        Verdict::Warn => style.doubtful("  WARN"),
+        Verdict::Fail => style.bad("  FAIL"),
+        Verdict::Skip => style.dim("  skip"),
+        Verdict::Inconclusive => style.doubtful("  ????"),
+        Verdict::Error => style.strange(" ERROR"),
+    }
+}
+
+/// A flow that did not pass, in full.
+pub fn failure(flow: &FlowResult, protocol: &Protocol, again: &str, style: Style) -> String {
+    let mut text = format!("{} {}\n", verdict_word(flow.verdict, style).trim_start(), style.strong(&title(flow)));
+    let file = protocol.flows.iter().find(|file| file.path == flow.file);
+    if let Some(summary) = file.map(|file| file.summary()).filter(|summary| !summary.is_empty()) {
+        for line in wrap(&summary, WIDTH - 2) {
+            text.push_str(&format!("  {}\n", style.dim(&escape(&line))));
+        }
+    }
+    if let Some(reason) = &flow.reason {
+        section(&mut text, "reason", reason, style);
+    }
+    for finding in flow.findings.iter().filter(|finding| finding.ruling != Ruling::Kept) {
+        text.push('\n');
+        text.push_str(&finding_text(finding, flow, protocol, file.map(|file| file.source.as_str()), style));
+    }
+    let lines = flow.transcript.lines();
+    let decisive = flow.findings.iter().filter(|finding| finding.ruling == Ruling::Broken).map(|finding| finding.at).max();
+    let end = match decisive {
+        Some(at) => lines.iter().rposition(|line| line.at <= at).map_or(lines.len(), |place| place + 1),
+        None => lines.len(),
+    };
+    let start = end.saturating_sub(LAST_MESSAGES);
+    if end > start {
+        text.push_str(&format!("\n  {}\n", style.strong("last messages")));
+        for line in &lines[start..end] {
+            let message = json::cut(&escape(&line.text).replace('\n', "\\n"), MESSAGE);
+            text.push_str(&format!("  {:>10}  {} -> {}  {message}\n", line.at.to_string(), line.from, line.to));
+        }
+    }
+    text.push_str(&format!("\n  {} {again}\n", style.dim("once more:")));
+    text
+}
+
+fn finding_text(
+    finding: &Finding,
+    flow: &FlowResult,
+    protocol: &Protocol,
+    source: Option<&str>,
+    style: Style,
+) -> String {
+    let mut text = String::new();
+    let id = finding.requirement.as_deref().unwrap_or("no requirement");
+    let requirement = protocol.catalogue.get(id);
+    let level = requirement.map(|requirement| format!(" ({})", requirement.level)).unwrap_or_default();
+    let verdict = match finding.ruling {
+        Ruling::Broken => style.bad("broken"),
+        Ruling::Tolerated => style.doubtful("tolerated"),
+        Ruling::Noted => style.dim("noted"),
+        Ruling::Undecided => style.doubtful("undecided"),
+        Ruling::Kept => style.good("kept"),
+    };
+    let judge = match finding.judge {
+        Judge::Arrow => "the flow",
+        Judge::Schema => "the message catalogue",
+        Judge::Monitor => "a monitor",
+        Judge::Liveness => "a bystander",
+    };
+    text.push_str(&format!("  {}{level} {verdict} by {}, says {judge}\n", style.strong(id), escape(&finding.by)));
+    if let Some(requirement) = requirement {
+        for line in wrap(&requirement.text, WIDTH - 4) {
+            text.push_str(&format!("    {line}\n"));
+        }
+    }
+    if let Some((number, line)) = finding.line.zip(source).and_then(|(number, source)| {
+        source.lines().nth(number.saturating_sub(1)).map(|line| (number, line))
+    }) {
+        text.push_str(&format!("    {}\n", style.dim(&format!("--> {}:{number}", flow.file))));
+        text.push_str(&format!("    {number:>4} | {}\n", escape(&json::cut(line.trim_end(), 300))));
+    }
+    section(&mut text, "what", &finding.message, style);
+    if !finding.expected.is_empty() {
+        section(&mut text, "expected", &finding.expected, style);
+    }
+    let actual = if finding.actual.is_null() { "nothing".to_owned() } else { json::short(&finding.actual, 1500) };
+    section(&mut text, "found", &actual, style);
+    text
+}
+
+fn section(text: &mut String, name: &str, content: &str, style: Style) {
+    let lines = wrap(&escape(content), WIDTH - 14);
+    for (place, line) in lines.iter().enumerate() {
+        let name = if place == 0 { name } else { "" };
+        text.push_str(&format!("    {} {line}\n", style.dim(&format!("{name:<9}"))));
+    }
+}
+
+/// The end of a report: requirements that did not hold or were not tested, then one line.
+pub fn summary(report: &Report, protocol: &Protocol, style: Style) -> String {
+    let mut text = String::new();
+    let mut counts: BTreeMap<RequirementVerdict, usize> = BTreeMap::new();
+    for requirement in &report.requirements {
+        *counts.entry(requirement.verdict).or_insert(0) += 1;
+        let word = match requirement.verdict {
+            RequirementVerdict::Kept => continue,
+            RequirementVerdict::Broken => style.bad("broken  "),
+            RequirementVerdict::Warned => style.doubtful("warned  "),
+            RequirementVerdict::Untested => style.dim("untested"),
+        };
+        let about = match &requirement.reason {
+            Some(reason) => escape(reason),
+            None => {
+                protocol.catalogue.get(&requirement.id).map(|known| known.text.clone()).unwrap_or_default()
+            }
+        };
+        let line = format!("{} ({}) {}", requirement.id, requirement.level, json::cut(&about.replace('\n', " "), 180));
+        text.push_str(&format!("  {word}  {line}\n"));
+    }
+    if !text.is_empty() {
+        text.insert_str(0, "requirements that are not kept\n");
+        text.push('\n');
+    }
+    let count = |verdict| counts.get(&verdict).copied().unwrap_or(0);
+    text.push_str(&format!(
+        "requirements: {} kept, {} broken, {} warned, {} untested\n",
+        count(RequirementVerdict::Kept),
+        count(RequirementVerdict::Broken),
+        count(RequirementVerdict::Warned),
+        count(RequirementVerdict::Untested)
+    ));
+    let parts: Vec<String> =
+        [Verdict::Pass, Verdict::Warn, Verdict::Fail, Verdict::Skip, Verdict::Inconclusive, Verdict::Error]
+            .into_iter()
+            .filter(|verdict| report.count(*verdict) > 0 || *verdict == Verdict::Pass)
+            .map(|verdict| format!("{} {}", report.count(verdict), verdict.word()))
+            .collect();
+    let cut = if report.cut_short { ", cut short" } else { "" };
+    let line = format!("{}: {} in {}{cut}", report.protocol, parts.join(", "), took(report.took).trim_start());
+    let line = if report.count(Verdict::Fail) + report.count(Verdict::Error) > 0 {
+        style.bad(&line)
+    } else if report.count(Verdict::Warn) + report.count(Verdict::Inconclusive) > 0 {
+        style.doubtful(&line)
+    } else {
+        style.good(&line)
+    };
+    text.push_str(&format!("{line}\n"));
+    text
+}
+
+/// A duration in a narrow column.
+pub fn took(duration: Duration) -> String {
+    match duration.as_millis() {
+        millis @ 0..=9999 => format!("{millis} ms"),
+        millis => format!("{:.1} s", millis as f64 / 1000.0),
+    }
+}
