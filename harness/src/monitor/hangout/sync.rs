@@ -1,0 +1,645 @@
+//! The table and its announcements: `changes` and `metadata`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use flowproof_reference::machine::{LinkId, Time};
+use serde_json::Value;
+
+use super::{Envelope, IN_FLIGHT, Said, SETTLE, SYNC_LIMIT, packet, said, sides, strings};
+use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen, What};
+
+/// How far `metadata` may be behind its `changes` at the end of a conversation (section 3.4, pair gap).
+const PAIR_GAP: Duration = Duration::from_millis(250);
+/// The stretch in which announcements are counted, and how many it may hold (HANGOUT-SYNC-4).
+const STRETCH: Duration = Duration::from_secs(3);
+const MOST_IN_STRETCH: usize = 8;
+/// Writes that are remembered for one token.
+const WRITES: usize = 32;
+
+/// One connection of a client, as the tester sees it.
+struct Link {
+    client: Party,
+    server: Party,
+    opened_at: Time,
+    closed_at: Option<Time>,
+    token: Option<String>,
+    /// Its index is somebody else's: nothing that rests on tokens can be judged here.
+    confused: bool,
+    greetings: u32,
+    heard_changes: bool,
+    /// A `changes` whose `metadata` has not come: when, and its lists.
+    pending: Option<(Time, Lists)>,
+    /// Arrival of the latest announcements.
+    arrivals: VecDeque<Time>,
+    /// Tokens told in `opened` and in `closed`.
+    opened: BTreeSet<String>,
+    closed: BTreeSet<String>,
+    /// When each token was last told in `properties`.
+    written: BTreeMap<String, Time>,
+}
+
+impl Link {
+    fn is_open(&self) -> bool {
+        self.closed_at.is_none()
+    }
+
+    fn heard_between(&self, from: Time, to: Time) -> bool {
+        self.arrivals.iter().any(|at| *at > from && *at <= to)
+    }
+}
+
+#[derive(Clone, Default)]
+struct Lists {
+    opened: Vec<String>,
+    closed: Vec<String>,
+    properties: Vec<String>,
+}
+
+/// Something that has to be told by a certain time.
+struct Due {
+    by: Time,
+    since: Time,
+    /// The link whose token it is about.
+    about: LinkId,
+    kind: DueKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum DueKind {
+    Opened,
+    Closed,
+    Written,
+}
+
+/// What one token wrote, as far as it is certain.
+#[derive(Default)]
+struct Writes {
+    /// The last time something that may be a write was sent.
+    maybe_at: Option<Time>,
+    /// Names and values of certain writes, to tell a change from a repetition.
+    values: BTreeMap<String, Value>,
+}
+
+pub(super) struct Sync {
+    config: MonitorConfig,
+    links: BTreeMap<LinkId, Link>,
+    due: Vec<Due>,
+    writes: BTreeMap<LinkId, Writes>,
+    version: Option<String>,
+    /// The last thing that could lead to an announcement.
+    last_cause: Option<Time>,
+    /// When the table last grew or shrank.
+    last_move: Option<Time>,
+    began: Option<Time>,
+    /// Tokens about which something was said already.
+    excused: BTreeSet<String>,
+}
+
+impl Sync {
+    pub(super) fn new(config: MonitorConfig) -> Self {
+        Sync {
+            config,
+            links: BTreeMap::new(),
+            due: Vec::new(),
+            writes: BTreeMap::new(),
+            version: None,
+            last_cause: None,
+            last_move: None,
+            began: None,
+            excused: BTreeSet::new(),
+        }
+    }
+
+    fn limit(&self) -> Duration {
+        SYNC_LIMIT + self.config.slack
+    }
+
+    fn opened(&mut self, seen: &Seen<'_>, client: &Party, server: &Party) {
+        self.began.get_or_insert(seen.at);
+        self.last_cause = Some(seen.at);
+        self.last_move = Some(seen.at);
+        self.links.insert(
+            seen.link,
+            Link {
+                client: client.clone(),
+                server: server.clone(),
+                opened_at: seen.at,
+                closed_at: None,
+                token: None,
+                confused: false,
+                greetings: 0,
+                heard_changes: false,
+                pending: None,
+                arrivals: VecDeque::new(),
+                opened: BTreeSet::new(),
+                closed: BTreeSet::new(),
+                written: BTreeMap::new(),
+            },
+        );
+        let (by, since) = (seen.at + self.limit(), seen.at);
+        self.due.push(Due { by, since, about: seen.link, kind: DueKind::Opened });
+    }
+
+    fn over(&mut self, at: Time, link: LinkId) {
+        let limit = self.limit();
+        let Some(one) = self.links.get_mut(&link) else { return };
+        if one.closed_at.is_some() {
+            return;
+        }
+        one.closed_at = Some(at);
+        self.last_cause = Some(at);
+        self.last_move = Some(at);
+        // What it opened and wrote need no longer be told; that it went must be.
+        self.due.retain(|due| due.about != link);
+        self.due.push(Due { by: at + limit, since: at, about: link, kind: DueKind::Closed });
+    }
+
+    fn client_said(&mut self, seen: &Seen<'_>, what: &What<'_>) {
+        self.last_cause = Some(seen.at);
+        let limit = self.limit();
+        let writes = self.writes.entry(seen.link).or_default();
+        let envelope = match what {
+            What::Text { json, .. } => said(json),
+            _ => Said::Unclear,
+        };
+        let Said::Envelope(envelope) = envelope else {
+            writes.maybe_at = Some(seen.at);
+            return;
+        };
+        if !envelope.to.contains(&"server") {
+            return;
+        }
+        writes.maybe_at = Some(seen.at);
+        if envelope.kind == "properties" && is_certain_write(&envelope, writes) {
+            self.due.push(Due { by: seen.at + limit, since: seen.at, about: seen.link, kind: DueKind::Written });
+        }
+    }
+
+    fn changes(&mut self, seen: &Seen<'_>, whole: &Value, rulings: &mut Rulings) {
+        let Some(body) = whole.get("changes").filter(|body| body.is_object()) else { return };
+        let owned = |name: &str| strings(body.get(name)).into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let lists = Lists { opened: owned("opened"), closed: owned("closed"), properties: owned("properties") };
+        self.quiet_broken(seen, whole, rulings);
+        self.set_rules(seen, &lists, whole, rulings);
+        let writers: BTreeMap<String, Option<Time>> = self
+            .links
+            .iter()
+            .filter_map(|(id, link)| {
+                let maybe = self.writes.get(id).and_then(|writes| writes.maybe_at);
+                link.token.clone().map(|token| (token, maybe))
+            })
+            .collect();
+        let unknown_is_ours = self.knows_everybody(seen.at);
+        let settle = SETTLE + self.config.slack;
+        let Some(link) = self.links.get_mut(&seen.link) else { return };
+        if let Some((at, _)) = &link.pending {
+            rulings.broken(
+                "HANGOUT-SYNC-5",
+                seen.from,
+                seen.at,
+                format!("a second `changes` came {} ms after the first, with no `metadata` between", seen.at.since(*at).as_millis()),
+                "`metadata` after each `changes`",
+                whole.clone(),
+            );
+        }
+        for token in &lists.opened {
+            if !link.opened.insert(token.clone()) {
+                repeated(seen, "opened", token, whole, rulings);
+            }
+        }
+        for token in &lists.closed {
+            if !link.closed.insert(token.clone()) {
+                repeated(seen, "closed", token, whole, rulings);
+            } else if !link.opened.contains(token)
+                && !writers.contains_key(token)
+                && unknown_is_ours
+                && seen.at.since(link.opened_at) > settle
+            {
+                rulings.broken(
+                    "HANGOUT-CHG-7",
+                    seen.from,
+                    seen.at,
+                    format!("{token} is told as closed and was never told as opened"),
+                    "a connection that came and went in both lists, or in none",
+                    whole.clone(),
+                );
+            } else if link.opened.contains(token) && lists.opened.contains(token) {
+                rulings.kept("HANGOUT-CHG-7", seen.from, seen.at);
+            }
+        }
+        for token in &lists.properties {
+            let before = link.written.insert(token.clone(), seen.at);
+            match (writers.get(token), before) {
+                (Some(None), _) => rulings.broken(
+                    "HANGOUT-CHG-4",
+                    seen.from,
+                    seen.at,
+                    format!("{token} is told as having written properties, and sent nothing of the kind"),
+                    "only those whose properties were written",
+                    whole.clone(),
+                ),
+                (Some(Some(wrote)), Some(before)) if *wrote + SYNC_LIMIT + settle < before => {
+                    repeated(seen, "properties", token, whole, rulings);
+                }
+                (None, _) if unknown_is_ours && seen.at.since(link.opened_at) > settle => rulings.broken(
+                    "HANGOUT-CHG-4",
+                    seen.from,
+                    seen.at,
+                    format!("{token} is told as having written properties, and nobody has this token"),
+                    "only those whose properties were written",
+                    whole.clone(),
+                ),
+                _ => {}
+            }
+        }
+        rulings.kept("HANGOUT-CHG-6", seen.from, seen.at);
+        link.heard_changes = true;
+        link.pending = Some((seen.at, lists));
+        link.arrivals.push_back(seen.at);
+        while link.arrivals.front().is_some_and(|at| seen.at.since(*at) > STRETCH) {
+            link.arrivals.pop_front();
+        }
+        match link.arrivals.len() {
+            count if count > MOST_IN_STRETCH => rulings.broken(
+                "HANGOUT-SYNC-4",
+                seen.from,
+                seen.at,
+                format!("{count} `changes` came within 3 s"),
+                "changes gathered and told at checks 500 ms apart: at most 8 within 3 s",
+                whole.clone(),
+            ),
+            3.. => rulings.kept("HANGOUT-SYNC-4", seen.from, seen.at),
+            _ => {}
+        }
+    }
+
+    /// Rules on the lists by themselves.
+    fn set_rules(&self, seen: &Seen<'_>, lists: &Lists, whole: &Value, rulings: &mut Rulings) {
+        if lists.opened.is_empty() && lists.closed.is_empty() && lists.properties.is_empty() {
+            rulings.broken(
+                "HANGOUT-SYNC-7",
+                seen.from,
+                seen.at,
+                "a `changes` came that tells of nothing",
+                "no `changes` when nothing changed",
+                whole.clone(),
+            );
+        }
+        let mut doubled = false;
+        for (name, list) in [("opened", &lists.opened), ("closed", &lists.closed), ("properties", &lists.properties)] {
+            let mut known = BTreeSet::new();
+            if let Some(token) = list.iter().find(|token| !known.insert(token.as_str())) {
+                doubled = true;
+                let message = format!("{token} stands twice in `{name}`");
+                rulings.broken("HANGOUT-CHG-5", seen.from, seen.at, message, "each token once a list", whole.clone());
+            }
+        }
+        if !doubled {
+            rulings.kept("HANGOUT-CHG-5", seen.from, seen.at);
+        }
+    }
+
+    /// Something was told although nothing has happened for a long time.
+    fn quiet_broken(&self, seen: &Seen<'_>, whole: &Value, rulings: &mut Rulings) {
+        let settle = SETTLE + self.config.slack;
+        let idle = self.last_cause.is_some_and(|cause| seen.at.since(cause) > settle);
+        if idle && self.config.exclusive {
+            rulings.broken(
+                "HANGOUT-SYNC-7",
+                seen.from,
+                seen.at,
+                "a sync came although nothing has changed for more than 1.5 s",
+                "silence while nothing changes",
+                whole.clone(),
+            );
+        }
+    }
+
+    /// True when a token that nobody of ours has can be nobody's.
+    fn knows_everybody(&self, now: Time) -> bool {
+        self.config.exclusive
+            && self.began.is_some_and(|began| now.since(began) > SETTLE + self.config.slack)
+            && self.links.values().all(|link| link.token.is_some() && !link.confused)
+    }
+
+    fn metadata(&mut self, seen: &Seen<'_>, whole: &Value, rulings: &mut Rulings) {
+        let Some(body) = whole.get("metadata") else { return };
+        let (Some(index), Some(list)) = (body.get("index").and_then(Value::as_str), body.get("indexes")) else {
+            return;
+        };
+        let indexes = strings(Some(list));
+        self.own_token(seen, index, &indexes, whole, rulings);
+        self.order(seen, whole, rulings);
+        let pending = self.links.get_mut(&seen.link).and_then(|link| link.pending.take());
+        let confused = self.links.get(&seen.link).is_none_or(|link| link.confused);
+        if !confused {
+            self.membership(seen, index, &indexes, body, pending.map(|(_, lists)| lists), whole, rulings);
+        }
+        if let Some(version) = body.get("version").and_then(Value::as_str) {
+            match &self.version {
+                Some(known) if known != version => rulings.broken(
+                    "HANGOUT-META-8",
+                    seen.from,
+                    seen.at,
+                    format!("`version` was {known:?} before"),
+                    "the same version while the server runs",
+                    whole.clone(),
+                ),
+                _ => self.version = Some(version.to_owned()),
+            }
+        }
+    }
+
+    fn own_token(&mut self, seen: &Seen<'_>, index: &str, indexes: &[&str], whole: &Value, rulings: &mut Rulings) {
+        let claimed: BTreeSet<&str> = self
+            .links
+            .iter()
+            .filter(|(id, link)| **id != seen.link && link.is_open())
+            .filter_map(|(_, link)| link.token.as_deref())
+            .collect();
+        let taken = claimed.contains(index);
+        let unclaimed = indexes.iter().any(|token| !claimed.contains(token));
+        let known = self.links.get(&seen.link).and_then(|link| link.token.clone());
+        match known {
+            None if taken => {
+                let (id, message, expected) = if unclaimed {
+                    ("HANGOUT-META-2", "`index` is the token of another client", "the reader's own token")
+                } else {
+                    ("HANGOUT-TOKEN-2", "two clients have the same token", "a token of one's own for each connection")
+                };
+                rulings.broken(id, seen.from, seen.at, message, expected, whole.clone());
+                if let Some(link) = self.links.get_mut(&seen.link) {
+                    link.confused = true;
+                }
+            }
+            None => {
+                rulings.kept("HANGOUT-META-2", seen.from, seen.at);
+                if let Some(link) = self.links.get_mut(&seen.link) {
+                    link.token = Some(index.to_owned());
+                }
+            }
+            Some(known) if known != index => {
+                let confused = self.links.get(&seen.link).is_some_and(|link| link.confused);
+                if !confused {
+                    rulings.broken(
+                        "HANGOUT-TOKEN-1",
+                        seen.from,
+                        seen.at,
+                        format!("`index` was {known} before"),
+                        "the same token as long as the connection lives",
+                        whole.clone(),
+                    );
+                }
+                if let Some(link) = self.links.get_mut(&seen.link) {
+                    link.confused = true;
+                }
+            }
+            Some(_) => rulings.kept("HANGOUT-TOKEN-1", seen.from, seen.at),
+        }
+    }
+
+    /// `metadata` follows `changes`, save one greeting.
+    fn order(&mut self, seen: &Seen<'_>, whole: &Value, rulings: &mut Rulings) {
+        let settle = SETTLE + self.config.slack;
+        let idle = self.last_cause.is_some_and(|cause| seen.at.since(cause) > settle);
+        let exclusive = self.config.exclusive;
+        let Some(link) = self.links.get_mut(&seen.link) else { return };
+        match &link.pending {
+            Some((at, _)) => {
+                rulings.kept("HANGOUT-SYNC-5", seen.from, seen.at);
+                rulings.kept("HANGOUT-SYNC-6", seen.from, seen.at);
+                let gap = seen.at.since(*at);
+                if gap > PAIR_GAP + self.config.slack {
+                    let message = format!("`metadata` came {} ms after its `changes`", gap.as_millis());
+                    rulings.noted("HANGOUT-SYNC-5", seen.from, seen.at, message, "soon after", Value::Null);
+                }
+            }
+            None if !link.heard_changes && link.greetings == 0 => link.greetings += 1,
+            None if idle && exclusive => self.quiet_broken(seen, whole, rulings),
+            None => rulings.broken(
+                "HANGOUT-SYNC-6",
+                seen.from,
+                seen.at,
+                "a `metadata` came without a `changes` before it",
+                "`metadata` only behind `changes`, save one greeting to a newcomer",
+                whole.clone(),
+            ),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one metadata, taken apart once")]
+    fn membership(
+        &mut self,
+        seen: &Seen<'_>,
+        index: &str,
+        indexes: &[&str],
+        body: &Value,
+        announced: Option<Lists>,
+        whole: &Value,
+        rulings: &mut Rulings,
+    ) {
+        let announced = announced.unwrap_or_default();
+        let present: BTreeSet<&str> = indexes.iter().copied().collect();
+        let entries: BTreeSet<&str> = body
+            .get("properties")
+            .and_then(Value::as_object)
+            .map(|entries| entries.keys().map(String::as_str).collect())
+            .unwrap_or_default();
+        let mut say = |id: &'static str, message: String, expected: &str| {
+            rulings.broken(id, seen.from, seen.at, message, expected, whole.clone());
+        };
+        if present.len() < indexes.len() {
+            say("HANGOUT-TOKEN-2", "a token stands twice in `indexes`".to_owned(), "each connection once");
+        }
+        if !present.contains(index) {
+            say("HANGOUT-META-3", "the reader's own token is not in `indexes`".to_owned(), "all live connections");
+        }
+        let Some(here) = self.links.get(&seen.link) else { return };
+        let mut whole_table = true;
+        for link in self.links.values().filter(|link| !link.confused) {
+            let Some(token) = link.token.as_deref() else { continue };
+            let listed = present.contains(token);
+            match link.closed_at {
+                None if here.opened.contains(token) && !listed && token != index => {
+                    whole_table = false;
+                    let now = announced.opened.iter().any(|one| one == token);
+                    let id = if now { "HANGOUT-META-7" } else { "HANGOUT-META-3" };
+                    say(id, format!("{token} was announced as opened and is not in `indexes`"), "all live connections");
+                }
+                Some(_) if here.closed.contains(token) && !self.excused.contains(token) => {
+                    let now = announced.closed.iter().any(|one| one == token);
+                    if listed || entries.contains(token) {
+                        whole_table = false;
+                        let id = if now { "HANGOUT-META-6" } else { "HANGOUT-META-3" };
+                        let place = if listed { "indexes" } else { "properties" };
+                        say(id, format!("{token} is gone and still in `{place}`"), "no connection that is gone");
+                        self.excused.insert(token.to_owned());
+                    }
+                }
+                _ => {}
+            }
+        }
+        let settled = self.last_move.is_some_and(|moved| seen.at.since(moved) > SETTLE + self.config.slack);
+        if settled && self.knows_everybody(seen.at) {
+            let ours: BTreeSet<&str> =
+                self.links.values().filter(|link| link.is_open()).filter_map(|link| link.token.as_deref()).collect();
+            if let Some(stranger) =
+                present.iter().find(|token| !ours.contains(**token) && !self.excused.contains(**token))
+            {
+                whole_table = false;
+                say("HANGOUT-META-3", format!("{stranger} is in `indexes` and belongs to no live connection"), "live connections only");
+            }
+        }
+        let same = entries == present;
+        if !same {
+            let odd = entries.symmetric_difference(&present).next().copied().unwrap_or_default();
+            if !self.excused.contains(odd) {
+                say(
+                    "HANGOUT-META-5",
+                    format!("{odd} is in one of `indexes` and `properties` only"),
+                    "an entry in `properties` for each live connection, and for no other",
+                );
+            }
+        }
+        if same {
+            rulings.kept("HANGOUT-META-5", seen.from, seen.at);
+        }
+        if whole_table && present.len() > 1 {
+            rulings.kept("HANGOUT-META-3", seen.from, seen.at);
+        }
+        if whole_table && !announced.opened.is_empty() {
+            rulings.kept("HANGOUT-META-7", seen.from, seen.at);
+        }
+        if whole_table && !announced.closed.is_empty() {
+            rulings.kept("HANGOUT-META-6", seen.from, seen.at);
+        }
+    }
+
+    /// Judges what had to be told by now.
+    fn overdue(&mut self, now: Time, rulings: &mut Rulings) {
+        let (due, later): (Vec<Due>, Vec<Due>) =
+            std::mem::take(&mut self.due).into_iter().partition(|due| due.by <= now);
+        self.due = later;
+        for due in due {
+            self.judge_due(&due, rulings);
+        }
+    }
+
+    fn judge_due(&self, due: &Due, rulings: &mut Rulings) {
+        let Some(about) = self.links.get(&due.about) else { return };
+        let Some(token) = about.token.clone().filter(|_| !about.confused) else {
+            // Whoever has no token yet can only be told of by the sync that never came.
+            if due.kind == DueKind::Opened && about.token.is_none() && !about.heard_changes && about.greetings == 0 {
+                let message = format!("{} heard nothing within 1 s of connecting", about.client.name);
+                rulings.broken("HANGOUT-SYNC-1", &about.server, due.by, message, "`changes` and `metadata`", Value::Null);
+            }
+            return;
+        };
+        let told = |link: &Link| match due.kind {
+            DueKind::Opened => link.opened.contains(&token),
+            DueKind::Closed => link.closed.contains(&token),
+            DueKind::Written => link.written.get(&token).is_some_and(|at| *at >= due.since),
+        };
+        // Those who were there all the time; of a loss, only those who were told that it had come.
+        let listeners: Vec<&Link> = self
+            .links
+            .values()
+            .filter(|link| link.is_open() && !link.confused && link.opened_at <= due.since)
+            .filter(|link| due.kind != DueKind::Closed || link.opened.contains(&token))
+            .collect();
+        let (sync, list, id, event) = match due.kind {
+            DueKind::Opened => ("HANGOUT-SYNC-1", "opened", "HANGOUT-CHG-2", "connected"),
+            DueKind::Closed => ("HANGOUT-SYNC-2", "closed", "HANGOUT-CHG-3", "left"),
+            DueKind::Written => ("HANGOUT-SYNC-3", "properties", "HANGOUT-CHG-4", "wrote properties"),
+        };
+        let somebody_knows = listeners.iter().any(|link| told(link));
+        for link in &listeners {
+            if told(link) {
+                for kept in [sync, id, "HANGOUT-SYNC-8"] {
+                    rulings.kept(kept, &link.server, due.by);
+                }
+                continue;
+            }
+            let heard = link.heard_between(due.since + IN_FLIGHT, due.by);
+            let (accused, message) = if somebody_knows {
+                ("HANGOUT-SYNC-8", format!("{} was not told that {} {event}, and others were", link.client.name, about.client.name))
+            } else if heard {
+                (id, format!("{} {event}, and the `changes` that {} got does not name it in `{list}`", about.client.name, link.client.name))
+            } else {
+                (sync, format!("{} {event}, and {} got no `changes` within 1 s", about.client.name, link.client.name))
+            };
+            let expected = format!("{token} in `{list}` within 1 s");
+            rulings.broken(accused, &link.server, due.by, message, expected, Value::Null);
+        }
+    }
+}
+
+fn repeated(seen: &Seen<'_>, list: &str, token: &str, whole: &Value, rulings: &mut Rulings) {
+    rulings.broken(
+        "HANGOUT-CHG-6",
+        seen.from,
+        seen.at,
+        format!("{token} was told in `{list}` before, and nothing new happened"),
+        "each change told once",
+        whole.clone(),
+    );
+}
+
+/// A write that a server cannot take for none: at least one string that differs from what was written before.
+fn is_certain_write(envelope: &Envelope<'_>, writes: &mut Writes) -> bool {
+    let Some(written) = envelope.payload.as_object() else { return false };
+    let mut certain = false;
+    for (name, value) in written {
+        certain |= value.is_string() && writes.values.get(name) != Some(value);
+        if writes.values.len() < WRITES {
+            writes.values.insert(name.clone(), value.clone());
+        } else {
+            writes.values.remove(name);
+        }
+    }
+    // Above the limit a server may refuse the packet (section 5).
+    certain && written.len() <= 25 && writes.values.len() <= 25
+}
+
+impl Monitor for Sync {
+    fn observe(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
+        self.overdue(seen.at - Duration::from_nanos(1), rulings);
+        let Some((server, client, from_server)) = sides(seen) else { return };
+        match &seen.what {
+            What::Opened { .. } => self.opened(seen, client, server),
+            What::Closing { .. } | What::Closed => self.over(seen.at, seen.link),
+            what if from_server => {
+                if let Some(packet) = packet(what).filter(|packet| packet.from == "server") {
+                    match packet.kind {
+                        "changes" => self.changes(seen, packet.whole, rulings),
+                        "metadata" => self.metadata(seen, packet.whole, rulings),
+                        _ => {}
+                    }
+                }
+            }
+            what @ (What::Text { .. } | What::Binary(_) | What::Raw(_)) => self.client_said(seen, what),
+            _ => {}
+        }
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        self.due.iter().map(|due| due.by).min()
+    }
+
+    fn due(&mut self, now: Time, rulings: &mut Rulings) {
+        self.overdue(now, rulings);
+    }
+
+    fn finish(&mut self, now: Time, rulings: &mut Rulings) {
+        self.overdue(now, rulings);
+        for link in self.links.values().filter(|link| link.is_open()) {
+            if let Some((at, _)) = &link.pending
+                && now.since(*at) > PAIR_GAP + self.config.slack
+            {
+                let message = format!("no `metadata` followed the last `changes` to {}", link.client.name);
+                rulings.broken("HANGOUT-SYNC-5", &link.server, now, message, "`metadata` after each `changes`", Value::Null);
+            }
+        }
+    }
+}
