@@ -261,7 +261,7 @@ fn format_file(path: &Path, check_only: bool) -> Result<bool, String> {
 }
 
 /// What the flows of a protocol may name.
-pub fn context(protocol: &Protocol) -> Context {
+pub(super) fn context(protocol: &Protocol) -> Context {
     Context {
         roles: protocol.settings.roles.iter().map(|role| (role.name.clone(), role.listens)).collect(),
         requirements: protocol.catalogue.iter().map(|requirement| requirement.id.clone()).collect(),
@@ -271,7 +271,7 @@ pub fn context(protocol: &Protocol) -> Context {
 }
 
 /// Everything that is wrong with a flow of a protocol.
-pub fn problems(file: &FlowFile, protocol: &Protocol) -> Vec<Diagnostic> {
+pub(super) fn problems(file: &FlowFile, protocol: &Protocol) -> Vec<Diagnostic> {
     let context = context(protocol);
     let mut found = check(&file.flow, &context);
     for (role, _) in &context.roles {

@@ -40,7 +40,7 @@ enum Format {
 
 /// What became of one sinner.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caught {
+pub(crate) struct Caught {
     /// The sinner's name.
     pub name: String,
     /// The requirement it breaks.
@@ -54,7 +54,7 @@ pub struct Caught {
 }
 
 /// Runs a sinner against all flows of its role.
-pub fn judge(protocol: &Arc<Protocol>, sinner: &Sinner) -> Caught {
+pub(crate) fn judge(protocol: &Arc<Protocol>, sinner: &Sinner) -> Caught {
     let config = RunConfig {
         protocol: Arc::clone(protocol),
         roles: vec![sinner.role.clone()],

@@ -366,7 +366,8 @@ fn run_one(args: &TestArgs, config: &RunConfig, style: Style, mut log: Option<&m
             }
         }
         text.push('\n');
-        text.push_str(&human::summary(&report, &config.protocol, style));
+        let partial = !args.filter.is_empty() || !args.tag.is_empty() || args.shard.is_some();
+        text.push_str(&human::summary(&report, &config.protocol, partial, style));
         if report.flows.is_empty() {
             text.push_str("no flow was selected; `flowproof list` shows what there is\n");
         }

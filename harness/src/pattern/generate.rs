@@ -125,7 +125,8 @@ pub fn text_of(pattern: &Pattern, bindings: &Bindings) -> Result<String, Ungener
     Ok(text)
 }
 
-fn variable_text(name: &str, bindings: &Bindings) -> Result<String, Ungeneratable> {
+/// The text that a variable stands for: a string, or a number as it is written.
+pub fn variable_text(name: &str, bindings: &Bindings) -> Result<String, Ungeneratable> {
     match bindings.get(name) {
         Some(Bound::Value(Value::String(text))) => Ok(text.clone()),
         Some(Bound::Value(Value::Number(number))) => Ok(number.to_string()),

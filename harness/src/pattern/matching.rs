@@ -7,7 +7,7 @@ use regex::Regex;
 use serde_json::{Map, Number, Value};
 
 use super::bindings::{Bindings, Bound};
-use super::generate::text_of;
+use super::generate::{text_of, variable_text};
 use super::json;
 use crate::flow::ast::{Constant, Key, Member, Pattern, PatternKind, TypeWord};
 use crate::flow::format::pattern_text;
@@ -294,12 +294,11 @@ impl Matcher {
     fn key(&mut self, key: &Key, path: &Path) -> Option<String> {
         match key {
             Key::Text(text, _) => Some(text.clone()),
-            Key::Variable(name) => match self.bindings.value(&name.text) {
-                Some(Value::String(text)) => Some(text.clone()),
-                other => {
-                    let found = other.map_or("unbound".to_owned(), |value| json::short(value, SHOWN));
+            Key::Variable(name) => match variable_text(&name.text, &self.bindings) {
+                Ok(text) => Some(text),
+                Err(error) => {
                     let expected = format!("a string in ${} to name a member", name.text);
-                    self.mismatches.push(Mismatch { path: path.text(), expected, found });
+                    self.mismatches.push(Mismatch { path: path.text(), expected, found: error.to_string() });
                     None
                 }
             },

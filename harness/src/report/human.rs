@@ -172,14 +172,16 @@ fn section(text: &mut String, name: &str, content: &str, style: Style) {
     }
 }
 
-/// The end of a report: requirements that did not hold or were not tested, then one line.
-pub fn summary(report: &Report, protocol: &Protocol, style: Style) -> String {
+/// The end of a report: requirements that did not hold or were not tested, then one line. A run over a part of the
+/// flows leaves most requirements untested, which is nothing to tell of.
+pub fn summary(report: &Report, protocol: &Protocol, partial: bool, style: Style) -> String {
     let mut text = String::new();
     let mut counts: BTreeMap<RequirementVerdict, usize> = BTreeMap::new();
     for requirement in &report.requirements {
         *counts.entry(requirement.verdict).or_insert(0) += 1;
         let word = match requirement.verdict {
             RequirementVerdict::Kept => continue,
+            RequirementVerdict::Untested if partial => continue,
             RequirementVerdict::Broken => style.bad("broken  "),
             RequirementVerdict::Warned => style.doubtful("warned  "),
             RequirementVerdict::Untested => style.dim("untested"),

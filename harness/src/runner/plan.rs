@@ -201,8 +201,9 @@ pub fn plan(
             _ => {}
         }
     }
-    // What arrives at a client is not the business of a rule that binds servers only.
-    let unexpected = unexpected.filter(|id| protocol.catalogue.binds(id, role));
+    // What arrives at a client is not the business of a rule that binds servers only; and where strangers talk too,
+    // nobody can say what was to be expected.
+    let unexpected = unexpected.filter(|id| protocol.catalogue.binds(id, role) && !settings.shared);
     let outside = settings.variables.iter().chain(&protocol.settings.settings);
     let outside = first_of_each(outside);
     rows(file)

@@ -149,7 +149,8 @@ impl Relay {
         let fresh = |sent: &&mut Sent| seen.at.since(sent.at) < ON_ITS_WAY;
         let tokens: BTreeMap<u64, Option<String>> =
             self.sent.iter().map(|sent| (sent.number, token_of(sent.sender))).collect();
-        let by = |sent: &Sent| tokens.get(&sent.number).cloned().flatten().as_deref() == Some(from);
+        let token = |sent: &Sent| tokens.get(&sent.number).cloned().flatten();
+        let by = |sent: &Sent| token(sent).as_deref() == Some(from);
         let same = |sent: &Sent| sent.kind == kind && payload.is_some_and(|payload| json::same(&sent.payload, payload));
         let meant = |sent: &Sent| sent.everyone || sent.vague || sent.named.contains(&reader);
         let found = self
@@ -181,7 +182,9 @@ impl Relay {
             }
             return;
         }
-        if self.links.values().any(|link| link.unclear) {
+        // Whoever has not read its token yet can be heard all the same (6.37).
+        let early = self.sent.iter().any(|sent| same(sent) && meant(sent) && token(sent).is_none());
+        if early || self.links.values().any(|link| link.unclear) {
             return;
         }
         let mut say = |id: &'static str, message: &str, expected: &str| {
@@ -218,7 +221,7 @@ impl Monitor for Relay {
         let Some((_, _, from_server)) = sides(seen) else { return };
         match &seen.what {
             What::Opened { .. } => {
-                self.links.insert(seen.link, Link { open: true, ..Link::default() });
+                self.links.entry(seen.link).or_default().open = true;
             }
             What::Closing { .. } | What::Closed => {
                 if let Some(link) = self.links.get_mut(&seen.link) {

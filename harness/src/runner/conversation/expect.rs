@@ -15,7 +15,7 @@ use super::{Ending, Shared, Stop};
 use crate::flow::ast::{CloseSpec, Key, Pattern, PatternKind, Payload, Step};
 use crate::flow::format::{pattern_text, payload_text};
 use crate::judge::finding::{Finding, Judge, Ruling};
-use crate::pattern::{Bindings, Bound, Mismatch, json, matches, text_of};
+use crate::pattern::{Bindings, Bound, Mismatch, json, matches, text_of, variable_text};
 
 /// How much longer than its limit a message is waited for, to tell late from missing.
 const GRACE: Duration = Duration::from_millis(750);
@@ -151,8 +151,8 @@ fn likeness(expect: &Expect, arrival: &Arrival, bindings: &Bindings) -> f64 {
         .iter()
         .filter(|member| {
             let key = match &member.key {
-                Key::Text(text, _) => Some(text.as_str()),
-                Key::Variable(name) => bindings.value(&name.text).and_then(Value::as_str),
+                Key::Text(text, _) => Some(text.clone()),
+                Key::Variable(name) => variable_text(&name.text, bindings).ok(),
             };
             let found = key.and_then(|key| value.get(key));
             found.is_some_and(|found| matches(&member.value, found, bindings).is_ok())

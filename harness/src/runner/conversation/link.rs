@@ -91,8 +91,6 @@ pub(super) struct Link {
     pub(super) played: usize,
     /// The one that is watched.
     pub(super) watched: usize,
-    /// True when the played one asked for the connection.
-    pub(super) dialled: bool,
     pub(super) end: WebSocketEnd,
     pub(super) stage: Stage,
     /// Path and query of the upgrade.

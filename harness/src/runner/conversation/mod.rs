@@ -373,7 +373,6 @@ impl Shared {
             id: LinkId(index as u64),
             played,
             watched,
-            dialled,
             end,
             stage: if dialled { Stage::Dialling } else { Stage::Upgrading },
             target,
