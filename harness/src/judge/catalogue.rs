@@ -51,6 +51,10 @@ pub struct Requirement {
     /// The editions it belongs to; all of the protocol's when empty.
     #[serde(default)]
     pub editions: Vec<String>,
+    /// Requirements that cannot be judged in a flow in which this one is broken: their accusations there follow from
+    /// it. A trailing `*` stands for any ending.
+    #[serde(default)]
+    pub explains: Vec<String>,
     /// Why nobody outside can observe it, when that is so.
     #[serde(default)]
     pub untested: Option<String>,
@@ -68,6 +72,17 @@ impl Catalogue {
     /// The requirement called `id`.
     pub fn get(&self, id: &str) -> Option<&Requirement> {
         self.requirements.iter().find(|requirement| requirement.id == id)
+    }
+
+    /// True when an accusation of `follower` follows from a broken `root` in the same flow.
+    pub fn explains(&self, root: &str, follower: &str) -> bool {
+        root != follower
+            && self.get(root).is_some_and(|requirement| {
+                requirement.explains.iter().any(|pattern| match pattern.strip_suffix('*') {
+                    Some(start) => follower.starts_with(start),
+                    None => follower == pattern,
+                })
+            })
     }
 
     /// All of them.

@@ -69,6 +69,8 @@ pub enum What<'a> {
     Closed,
     /// Bytes below the framing, or that break it.
     Raw(&'a [u8]),
+    /// `from` stops reading what `to` sends; from now on arrival times on this link say nothing.
+    Stalled,
 }
 
 /// Why a text message has no JSON value.

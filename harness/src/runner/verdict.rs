@@ -91,7 +91,7 @@ impl FlowResult {
 
     /// The verdict of a conversation.
     pub fn judge(plan: &Plan, catalogue: &Catalogue, outcome: Outcome) -> FlowResult {
-        let findings: Vec<Finding> = outcome
+        let mut findings: Vec<Finding> = outcome
             .findings
             .into_iter()
             // A monitor may speak of a requirement that this edition or role does not know.
@@ -100,6 +100,7 @@ impl FlowResult {
                 None => true,
             })
             .collect();
+        demote_consequences(&mut findings, catalogue);
         let (mut verdict, mut reason) = match outcome.ending {
             Ending::Complete | Ending::Broken => (Verdict::Pass, None),
             Ending::Unreached(why) => (Verdict::Inconclusive, Some(why)),
@@ -138,19 +139,48 @@ impl FlowResult {
             .filter(|finding| finding.ruling == Ruling::Broken)
             .filter_map(|finding| finding.requirement.as_ref())
             .collect();
-        let kept = outcome.kept.into_iter().filter(|id| !accused.contains(id) && catalogue.binds(id, &plan.role));
+        let noted = |id: &String| {
+            let follows = |finding: &Finding| finding.message.starts_with("follows from ");
+            findings.iter().any(|finding| finding.requirement.as_ref() == Some(id) && follows(finding))
+        };
+        let kept = outcome
+            .kept
+            .into_iter()
+            .filter(|id| !accused.contains(id) && !noted(id) && catalogue.binds(id, &plan.role))
+            .collect();
         FlowResult {
             name: plan.name.clone(),
             file: plan.file.path.clone(),
             role: plan.role.clone(),
             verdict,
             reason,
-            kept: kept.collect(),
+            kept,
             findings,
             transcript: outcome.transcript,
             took: outcome.took,
             heard: outcome.heard,
             racy: None,
+        }
+    }
+}
+
+/// Where one broken requirement makes others impossible to judge, only it is accused. Of two that explain each other
+/// the one that showed first is the root.
+fn demote_consequences(findings: &mut [Finding], catalogue: &Catalogue) {
+    let broken: Vec<(String, flowproof_reference::machine::Time)> = findings
+        .iter()
+        .filter(|finding| finding.ruling == Ruling::Broken)
+        .filter_map(|finding| finding.requirement.clone().map(|id| (id, finding.at)))
+        .collect();
+    for finding in findings.iter_mut().filter(|finding| finding.ruling == Ruling::Broken) {
+        let Some(id) = finding.requirement.clone() else { continue };
+        let root = broken.iter().find(|(root, at)| {
+            let mutual = catalogue.explains(&id, root);
+            catalogue.explains(root, &id) && (!mutual || *at < finding.at)
+        });
+        if let Some((root, _)) = root {
+            finding.ruling = Ruling::Noted;
+            finding.message = format!("follows from {root}: {}", finding.message);
         }
     }
 }

@@ -343,6 +343,15 @@ fn next_beat(now: Time, every: Duration) -> Time {
     Time::from_start(Duration::from_nanos(nanos))
 }
 
+/// The same code, or 1000 for none (section 2.8); a code that may not be sent is a protocol error.
+fn closing_answer(code: Option<u16>) -> u16 {
+    match code {
+        None => 1000,
+        Some(code @ (1000..=1003 | 1007..=1011 | 3000..=4999)) => code,
+        Some(_) => CloseReason::Protocol.code(),
+    }
+}
+
 impl Machine for Server {
     type Command = ServerCommand;
     type Event = ServerEvent;
@@ -359,8 +368,7 @@ impl Machine for Server {
             Input::Requested { link, request } => self.requested(now, link, request, out),
             Input::Received { link, frame } => self.received(now, link, frame, out),
             Input::Closing { link, code, .. } => {
-                // The same code, or 1000 for none (section 2.8).
-                out.close(link, Some(code.unwrap_or(1000)), "");
+                out.close(link, Some(closing_answer(code)), "");
                 self.leave(now, link, out);
             }
             Input::Closed { link } => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
 
-use super::{Said, is_token, packet, said, sides, strings};
+use super::{HANDLED, Said, is_token, packet, said, sides, strings};
 use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen, What};
 
 /// Section 3.4: every 20 s, give or take one.
@@ -167,8 +167,8 @@ impl Monitor for Lines {
                 }
             }
             What::Text { .. } if from_server => self.tokens(seen, rulings),
-            What::Text { json, .. } if matches!(said(json), Said::Envelope(_)) => {}
-            What::Text { .. } | What::Binary(_) | What::Raw(_) if !from_server => {
+            What::Text { json, text } if matches!(said(json), Said::Envelope(_)) && text.len() <= HANDLED => {}
+            What::Text { .. } | What::Binary(_) | What::Raw(_) | What::Stalled if !from_server => {
                 self.hostile = true;
                 if let Some(line) = self.lines.get_mut(&seen.link) {
                     line.excused = true;

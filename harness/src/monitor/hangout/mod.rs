@@ -17,6 +17,8 @@ use super::{Monitor, MonitorConfig, NotJson, Seen, What};
 const SYNC_LIMIT: Duration = Duration::from_millis(1000);
 /// How long the news of a change may still be on its way (section 3.4, settle).
 const SETTLE: Duration = Duration::from_millis(1500);
+/// Messages up to this size are handled by every server (section 5).
+const HANDLED: usize = 64 << 10;
 /// What is on the wire when a cause is noted may still arrive after it.
 const IN_FLIGHT: Duration = Duration::from_millis(50);
 
@@ -57,11 +59,14 @@ pub const WATCHED: &[&str] = &[
     "HANGOUT-META-6",
     "HANGOUT-META-7",
     "HANGOUT-META-8",
+    "HANGOUT-RELAY-1",
     "HANGOUT-RELAY-2",
     "HANGOUT-RELAY-4",
     "HANGOUT-RELAY-5",
     "HANGOUT-RELAY-8",
     "HANGOUT-RELAY-9",
+    "HANGOUT-ADDR-2",
+    "HANGOUT-ADDR-3",
     "HANGOUT-ADDR-4",
     "HANGOUT-FROM-1",
     "HANGOUT-FROM-2",
@@ -101,6 +106,8 @@ enum Said<'a> {
 struct Envelope<'a> {
     /// `to` as a list.
     to: Vec<&'a str>,
+    /// `to` is a string, not an array.
+    single: bool,
     kind: &'a str,
     payload: &'a Value,
     /// The packet names a sender of its own.
@@ -113,6 +120,7 @@ fn said<'a>(text: &Result<&'a Value, NotJson>) -> Said<'a> {
 
 fn envelope<'a>(json: &Result<&'a Value, NotJson>) -> Option<Envelope<'a>> {
     let whole = (*json).ok()?;
+    let single = whole.get("to")?.is_string();
     let to = match whole.get("to")? {
         Value::String(one) => vec![one.as_str()],
         Value::Array(many) => many.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?,
@@ -124,7 +132,7 @@ fn envelope<'a>(json: &Result<&'a Value, NotJson>) -> Option<Envelope<'a>> {
         return None;
     }
     let payload = packet.get(kind)?;
-    Some(Envelope { to, kind, payload, forged: packet.contains_key("from") })
+    Some(Envelope { to, single, kind, payload, forged: packet.contains_key("from") })
 }
 
 /// The client of a link, and whether what was seen came from the server: `None` for links between others.

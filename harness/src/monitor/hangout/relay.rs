@@ -6,15 +6,26 @@ use std::time::Duration;
 use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
 
-use super::{Said, packet, said, sides};
+use super::{HANDLED, Said, packet, said, sides};
 use crate::judge::schema::actual;
-use crate::monitor::{Monitor, MonitorConfig, Rulings, Seen, What};
+use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen, What};
 use crate::pattern::json;
 
 /// Packets that are remembered; older ones can no longer be told from strangers'.
 const REMEMBERED: usize = 2048;
 /// How long a packet may be on its way.
 const ON_ITS_WAY: Duration = Duration::from_secs(10);
+
+/// A relay takes no longer than this (section 3.4).
+const AT_ONCE: Duration = Duration::from_millis(1000);
+
+/// How a packet was addressed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    One,
+    Several,
+    Everyone,
+}
 
 /// A packet that a played client sent.
 struct Sent {
@@ -25,6 +36,9 @@ struct Sent {
     named: BTreeSet<LinkId>,
     /// Addressed to everybody.
     everyone: bool,
+    form: Form,
+    /// Those who must have it in time; emptied when it was judged.
+    owed: BTreeSet<LinkId>,
     kind: String,
     payload: Value,
     forged: bool,
@@ -39,9 +53,14 @@ struct Link {
     open: bool,
     /// It has sent something of which nobody knows what a server makes.
     unclear: bool,
+    /// It does not read, or the server may have cut it off: nothing is owed to it.
+    deaf: bool,
+    name: String,
 }
 
 pub(super) struct Relay {
+    slack: Duration,
+    server: Option<Party>,
     wildcard: String,
     links: BTreeMap<LinkId, Link>,
     sent: VecDeque<Sent>,
@@ -53,12 +72,12 @@ pub(super) struct Relay {
 impl Relay {
     pub(super) fn new(config: &MonitorConfig) -> Self {
         let wildcard = config.settings.get("wildcard").cloned().unwrap_or_else(|| "*".to_owned());
-        Relay { wildcard, links: BTreeMap::new(), sent: VecDeque::new(), next: 0, last: BTreeMap::new() }
+        Relay { slack: config.slack, server: None, wildcard, links: BTreeMap::new(), sent: VecDeque::new(), next: 0, last: BTreeMap::new() }
     }
 
     fn client_said(&mut self, seen: &Seen<'_>) {
         let json = match &seen.what {
-            What::Text { json, .. } => said(json),
+            What::Text { json, text } if text.len() <= HANDLED => said(json),
             _ => Said::Unclear,
         };
         let Said::Envelope(envelope) = json else {
@@ -81,13 +100,31 @@ impl Relay {
                 None => vague |= self.links.values().any(|link| link.token.is_none()),
             }
         }
+        let everyone = envelope.to.contains(&self.wildcard.as_str());
+        let form = match (everyone, envelope.single) {
+            (true, _) => Form::Everyone,
+            (false, true) => Form::One,
+            (false, false) => Form::Several,
+        };
+        // The echo is judged by a flow of its own, and the server's own types are not relayed.
+        let own = envelope.kind == "metadata" || envelope.kind == "changes";
+        let clear = !vague && !own && self.links.get(&seen.link).is_some_and(|link| link.open && !link.unclear);
+        let mut owed = BTreeSet::new();
+        if clear && everyone {
+            owed = self.links.iter().filter(|(_, link)| link.open && !link.deaf).map(|(id, _)| *id).collect();
+        } else if clear {
+            owed = named.clone();
+        }
+        owed.remove(&seen.link);
         self.next += 1;
         self.sent.push_back(Sent {
+            form,
+            owed,
             number: self.next,
             at: seen.at,
             sender: seen.link,
             named,
-            everyone: envelope.to.contains(&self.wildcard.as_str()),
+            everyone,
             kind: envelope.kind.to_owned(),
             payload: envelope.payload.clone(),
             forged: envelope.forged,
@@ -134,6 +171,30 @@ impl Relay {
         self.match_up(seen, packet.from, packet.kind, payload, packet.whole, rulings);
     }
 
+    /// Accuses what was owed by now and did not come.
+    fn overdue(&mut self, now: Time, rulings: &mut Rulings) {
+        let limit = AT_ONCE + self.slack;
+        let Some(server) = self.server.clone() else { return };
+        for sent in self.sent.iter_mut().filter(|sent| !sent.owed.is_empty() && now.since(sent.at) > limit) {
+            let owed = std::mem::take(&mut sent.owed);
+            let sender_left = self.links.get(&sent.sender).is_none_or(|link| link.unclear);
+            for reader in owed {
+                let Some(link) = self.links.get(&reader) else { continue };
+                if sender_left || !link.open || link.deaf || link.unclear {
+                    continue;
+                }
+                let (id, how) = match sent.form {
+                    Form::One => ("HANGOUT-RELAY-1", "by its token"),
+                    Form::Several => ("HANGOUT-ADDR-2", "by its token in an array"),
+                    Form::Everyone => ("HANGOUT-ADDR-3", "by the wildcard"),
+                };
+                let message =
+                    format!("{} was addressed {how} and did not get the packet `{}` within 1 s", link.name, sent.kind);
+                rulings.broken(id, &server, now, message, "the packet, at once", actual(&sent.payload));
+            }
+        }
+    }
+
     /// Finds the packet that was sent for one that arrived, and says how it differs.
     fn match_up(
         &mut self,
@@ -160,6 +221,7 @@ impl Relay {
             .find(|sent| by(sent) && same(sent) && meant(sent) && !sent.delivered.contains(&reader));
         if let Some(sent) = found {
             sent.delivered.insert(reader);
+            sent.owed.remove(&reader);
             for id in ["HANGOUT-FROM-1", "HANGOUT-RELAY-4"] {
                 rulings.kept(id, seen.from, seen.at);
             }
@@ -218,11 +280,16 @@ impl Relay {
 
 impl Monitor for Relay {
     fn observe(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
-        let Some((_, _, from_server)) = sides(seen) else { return };
+        self.overdue(seen.at - Duration::from_nanos(1), rulings);
+        let Some((server, client, from_server)) = sides(seen) else { return };
         match &seen.what {
             What::Opened { .. } => {
-                self.links.entry(seen.link).or_default().open = true;
+                self.server.get_or_insert_with(|| server.clone());
+                let link = self.links.entry(seen.link).or_default();
+                link.open = true;
+                link.name.clone_from(&client.name);
             }
+            What::Stalled => self.links.entry(seen.link).or_default().deaf = true,
             What::Closing { .. } | What::Closed => {
                 if let Some(link) = self.links.get_mut(&seen.link) {
                     link.open = false;
@@ -234,5 +301,16 @@ impl Monitor for Relay {
         }
     }
 
-    fn finish(&mut self, _now: Time, _rulings: &mut Rulings) {}
+    fn deadline(&self) -> Option<Time> {
+        let limit = AT_ONCE + self.slack + Duration::from_nanos(1);
+        self.sent.iter().filter(|sent| !sent.owed.is_empty()).map(|sent| sent.at + limit).min()
+    }
+
+    fn due(&mut self, now: Time, rulings: &mut Rulings) {
+        self.overdue(now, rulings);
+    }
+
+    fn finish(&mut self, now: Time, rulings: &mut Rulings) {
+        self.overdue(now, rulings);
+    }
 }

@@ -609,6 +609,11 @@ impl Monitor for Sync {
         match &seen.what {
             What::Opened { .. } => self.opened(seen, client, server),
             What::Closing { .. } | What::Closed => self.over(seen.at, seen.link),
+            What::Stalled => {
+                if let Some(link) = self.links.get_mut(&seen.link) {
+                    link.confused = true;
+                }
+            }
             what if from_server => {
                 if let Some(packet) = packet(what).filter(|packet| packet.from == "server") {
                     match packet.kind {

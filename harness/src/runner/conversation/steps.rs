@@ -649,6 +649,10 @@ fn stall(
         let link = shared.current[one].ok_or_else(|| scope.broken_flow(step, format!("{} is not connected", who.text)))?;
         let id = shared.links[link].id;
         shared.outputs.push_back(Output::Stall(id, stalled));
+        if stalled {
+            shared.observe(link, false, &What::Stalled);
+        }
+        shared.note(link, false, if stalled { "stops reading" } else { "reads again" }.to_owned());
     }
     Ok(())
 }
