@@ -46,11 +46,12 @@ pub fn run(
 ) -> Result<Outcome, String> {
     let mut references = Vec::new();
     for (participant, one) in plan.cast.iter().enumerate().filter(|(_, one)| one.under_test) {
-        let mut settings = protocol.settings.settings.clone();
+        let mut settings = protocol.settings.values(&plan.settings.edition);
         settings.extend(plan.settings.variables.clone());
         let options = ReferenceOptions {
             edition: &plan.settings.edition,
             seed: plan.settings.seed,
+            epoch: None,
             authority: "reference",
             path: &plan.settings.path,
             settings,

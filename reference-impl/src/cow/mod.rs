@@ -22,6 +22,6 @@ mod state;
 pub use config::{Edition, Fault, PeerConfig, RelayConfig};
 pub use error::{CloseReason, DecodeError};
 pub use message::{Command, Heard, ListEntry, PeerId, PeerMessage, Routing, StoreKey, SyncType, Target};
-pub use peer::{Peer, PeerCommand, PeerEvent, UnknownStimulus};
+pub use peer::{Peer, PeerCommand, PeerEvent};
 pub use relay::{Relay, RelayCommand, RelayEvent};
 pub use state::{Delta, Record, Stores};

@@ -374,7 +374,12 @@ impl Machine for Relay {
                     self.close(link, CloseReason::GoingAway, out);
                 }
             }
-            Input::Opened { .. } | Input::Refused { .. } | Input::Tick => {}
+            Input::Opened { .. }
+            | Input::Refused { .. }
+            | Input::Tick
+            | Input::Bound { .. }
+            | Input::NotBound { .. }
+            | Input::Datagram { .. } => {}
         }
         self.look_after_lines(now, out);
         self.deliver_late(now, out);
@@ -392,5 +397,16 @@ impl Machine for Relay {
         // What waits for a slow reader waits for an input, not for a time.
         let late = self.late.front().map(|(due, ..)| *due).filter(|_| !self.has(Fault::HeldUpBySlow));
         lines.chain(late).min()
+    }
+
+    fn command(name: &str, _with: &Value) -> Result<RelayCommand, String> {
+        match name {
+            "shut-down" => Ok(RelayCommand::ShutDown),
+            _ => Err(format!("a cow relay cannot `{name}`; it can `shut-down`")),
+        }
+    }
+
+    fn leave() -> Option<RelayCommand> {
+        Some(RelayCommand::ShutDown)
     }
 }

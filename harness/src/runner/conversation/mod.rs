@@ -178,7 +178,7 @@ impl Conversation {
             bindings.bind(name, bound.clone());
         }
         let bindings = Rc::new(RefCell::new(bindings));
-        let mut settings = protocol.settings.settings.clone();
+        let mut settings = protocol.settings.values(&plan.settings.edition);
         settings.extend(plan.settings.variables.clone());
         let config = MonitorConfig {
             slack: plan.settings.slack,

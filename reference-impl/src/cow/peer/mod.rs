@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Number, Value};
 
-pub use self::stimulus::{PeerCommand, UnknownStimulus};
+pub use self::stimulus::PeerCommand;
 use super::config::{Edition, Fault, PeerConfig};
 use super::error::DecodeError;
 use super::message::{Command, Heard, PeerId, PeerMessage, StoreKey, SyncType, Target, about, peer_says};
@@ -527,7 +527,7 @@ impl Machine for Peer {
             Input::Received { link, frame } => self.received(now, link, frame, out),
             Input::Closing { link, code, .. } => out.close(link, Some(closing_answer(code)), ""),
             Input::Closed { .. } => self.lost(now, out),
-            Input::Command(command) => self.command(now, command, out),
+            Input::Command(command) => self.act(now, command, out),
             Input::Tick => {
                 if let State::Offline { reconnect_at: Some(at) } = self.state
                     && at <= now
@@ -535,8 +535,11 @@ impl Machine for Peer {
                     self.connect(out);
                 }
             }
-            // Nobody connects to a peer.
-            Input::Requested { .. } => {}
+            // Nobody connects to a peer, and it knows no datagrams.
+            Input::Requested { .. }
+            | Input::Bound { .. }
+            | Input::NotBound { .. }
+            | Input::Datagram { .. } => {}
         }
     }
 
@@ -545,5 +548,18 @@ impl Machine for Peer {
             State::Offline { reconnect_at } => reconnect_at,
             _ => None,
         }
+    }
+    fn command(name: &str, with: &Value) -> Result<PeerCommand, String> {
+        PeerCommand::from_stimulus(name, with)
+    }
+
+    fn leave() -> Option<PeerCommand> {
+        Some(PeerCommand::Close)
+    }
+
+    /// One that left, or was kicked, stays away.
+    fn is_over(&self) -> bool {
+        self.leaving && matches!(self.state, State::Offline { reconnect_at: None })
+            || matches!(self.state, State::Dead)
     }
 }

@@ -1,7 +1,6 @@
 //! What the owner of a peer can ask of it.
 
 use serde_json::{Map, Value};
-use thiserror::Error;
 
 use super::super::message::{StoreKey, SyncType};
 use super::{Peer, PeerEvent, State};
@@ -35,57 +34,52 @@ pub enum PeerCommand {
         /// Which.
         id: String,
     },
-    /// Come back after leaving.
-    Open,
     /// Work on a project from now on: its id goes into the own record.
     Project(String),
     /// Send the list of a store.
     Sync(StoreKey),
 }
 
-/// A stimulus that a peer does not know.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("a cow peer cannot `{0}`: {1}")]
-pub struct UnknownStimulus(String, &'static str);
-
 impl PeerCommand {
     /// The command for a stimulus: `change` and `delete` with `syncType`, `project`, `_id` (and `data`), `command`
     /// with the command's payload and perhaps `to`, `project` with `project`, `sync` with `syncType` and `project`,
-    /// `open`, `close`.
-    pub fn from_stimulus(name: &str, with: &Value) -> Result<PeerCommand, UnknownStimulus> {
-        let wrong = |reason| UnknownStimulus(name.to_owned(), reason);
+    /// `close`.
+    pub(super) fn from_stimulus(name: &str, with: &Value) -> Result<PeerCommand, String> {
+        let wrong = |reason: &str| format!("a cow peer cannot `{name}` so: {reason}");
         let empty = Map::new();
         let with = with.as_object().unwrap_or(&empty);
         let store = || {
             StoreKey::from_payload(with)
                 .ok_or_else(|| wrong("it needs a `syncType`, and a `project` for items and groups"))
         };
-        let text = |member: &str, reason| {
-            with.get(member).and_then(Value::as_str).map(str::to_owned).ok_or_else(|| wrong(reason))
+        let text = |member: &str| {
+            let text = with.get(member).and_then(Value::as_str).filter(|text| !text.is_empty());
+            text.map(str::to_owned).ok_or_else(|| wrong(&format!("it needs `{member}`, a string")))
         };
         match name {
             "change" => {
                 let data = with.get("data").and_then(Value::as_object).cloned().unwrap_or_default();
-                Ok(PeerCommand::Change { store: store()?, id: text("_id", "it needs an `_id`")?, data })
+                Ok(PeerCommand::Change { store: store()?, id: text("_id")?, data })
             }
             "close" => Ok(PeerCommand::Close),
             "command" => {
+                text("command")?;
                 let mut payload = with.clone();
                 let target = payload.shift_remove("to").filter(|target| !target.is_null());
-                text("command", "it needs a `command`")?;
                 Ok(PeerCommand::Command { target, payload })
             }
-            "delete" => Ok(PeerCommand::Delete { store: store()?, id: text("_id", "it needs an `_id`")? }),
-            "open" => Ok(PeerCommand::Open),
-            "project" => Ok(PeerCommand::Project(text("project", "it needs a `project`")?)),
+            "delete" => Ok(PeerCommand::Delete { store: store()?, id: text("_id")? }),
+            "project" => Ok(PeerCommand::Project(text("project")?)),
             "sync" => Ok(PeerCommand::Sync(store()?)),
-            _ => Err(wrong("it can `change`, `delete`, `command`, `project`, `sync`, `open` and `close`")),
+            _ => Err(format!(
+                "a cow peer cannot `{name}`; it can `change`, `delete`, `command`, `project`, `sync` and `close`"
+            )),
         }
     }
 }
 
 impl Peer {
-    pub(super) fn command(&mut self, now: Time, command: PeerCommand, out: &mut Outbox<PeerEvent>) {
+    pub(super) fn act(&mut self, now: Time, command: PeerCommand, out: &mut Outbox<PeerEvent>) {
         match command {
             PeerCommand::Change { store, id, data } => self.change(now, &store, &id, Some(data), false, out),
             PeerCommand::Close => match self.state {
@@ -102,12 +96,6 @@ impl Peer {
                 // What was never there cannot be deleted.
                 if self.stores.get(&store, &id).is_some() {
                     self.change(now, &store, &id, None, true, out);
-                }
-            }
-            PeerCommand::Open => {
-                self.leaving = false;
-                if matches!(self.state, State::Offline { reconnect_at: None }) {
-                    self.connect(out);
                 }
             }
             PeerCommand::Project(project) => {
