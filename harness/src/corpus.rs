@@ -164,6 +164,9 @@ pub struct Transport {
     /// The path of a WebSocket when a flow names none.
     #[serde(default = "slash")]
     pub default_path: String,
+    /// The WebSocket subprotocol that clients offer, unless a flow says otherwise.
+    #[serde(default)]
+    pub subprotocol: Option<String>,
 }
 
 impl Settings {

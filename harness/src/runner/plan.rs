@@ -254,7 +254,9 @@ fn skip_reason(file: &FlowFile, protocol: &Protocol, role: &str, settings: &RunS
         return Some("needs the target for itself, and --shared says that strangers use it".to_owned());
     }
     for need in file.needs() {
-        if !settings.variables.contains_key(need) && !protocol.settings.values(&settings.edition).contains_key(need) {
+        if !settings.variables.contains_key(need)
+            && !protocol.settings.values(&settings.edition).contains_key(need)
+        {
             return Some(format!("needs `{need}`; give it with --var {need}=..."));
         }
     }

@@ -95,6 +95,8 @@ pub(super) struct Link {
     pub(super) stage: Stage,
     /// Path and query of the upgrade.
     pub(super) target: String,
+    /// The subprotocols that the watched end offered, or the one that it selected.
+    pub(super) subprotocols: Vec<String>,
     pub(super) inbox: VecDeque<Arrived>,
     /// True once the other side has announced or made the end before we did.
     pub(super) ended_by_them: bool,
