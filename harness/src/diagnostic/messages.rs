@@ -65,6 +65,10 @@ pub(crate) fn too_deep(span: Span) -> Diagnostic {
         .hint("write deep JSON as text: `text \"[\" * 1000 + \"]\" * 1000`")
 }
 
+pub(crate) fn too_many_factors(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "too many factors", "here").hint("one number is enough: `\"x\" * 60000`")
+}
+
 pub(crate) fn bad_string(span: Span, error: &str) -> Diagnostic {
     Diagnostic::error(span, format!("not a JSON string: {error}"), "here")
         .hint("what JSON strings cannot say is written as text between backticks: text `\"\\ud800\"`")

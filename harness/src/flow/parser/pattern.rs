@@ -19,6 +19,9 @@ const TYPES: [(&str, TypeWord); 9] = [
     ("uuid", TypeWord::Uuid),
 ];
 
+/// Factors that may follow one text: each is a level of the tree.
+const FACTORS: u32 = 8;
+
 impl Parser<'_> {
     /// What travels on an arrow.
     pub(super) fn payload(&mut self) -> Parsed<Payload> {
@@ -31,6 +34,14 @@ impl Parser<'_> {
     }
 
     fn payload_with(&mut self, pattern: fn(&mut Self) -> Parsed<Pattern>) -> Parsed<Payload> {
+        // The body of an HTTP message is a payload again.
+        self.enter()?;
+        let payload = self.payload_kind(pattern);
+        self.leave();
+        payload
+    }
+
+    fn payload_kind(&mut self, pattern: fn(&mut Self) -> Parsed<Pattern>) -> Parsed<Payload> {
         self.blanks();
         let word = self.peek_word();
         let payload = match word {
@@ -187,7 +198,12 @@ impl Parser<'_> {
 
     fn times(&mut self) -> Parsed<Pattern> {
         let mut part = self.primary()?;
+        let mut factors = 0;
         while self.sign("*") {
+            factors += 1;
+            if factors > FACTORS {
+                return self.report(diagnostic::too_many_factors(self.here()));
+            }
             let times = self.whole_number()?;
             let span = Span::new(part.span.start, self.at);
             part = Pattern { kind: PatternKind::Times(Box::new(part), times), span };
