@@ -34,7 +34,7 @@ pub fn pattern_text(pattern: &Pattern) -> String {
 /// A payload on one line.
 pub fn payload_text(payload: &Payload) -> String {
     let mut text = String::new();
-    write_payload(&mut text, payload, None);
+    write_payload(&mut text, payload, Level::OneOf, None);
     text
 }
 
@@ -250,21 +250,17 @@ fn cites(names: &[Name]) -> String {
 }
 
 fn cell_text(payload: &Payload) -> String {
-    match payload {
-        // A bar would end the cell.
-        Payload::Json(pattern) | Payload::Text(pattern) if matches!(pattern.kind, PatternKind::OneOf(_)) => {
-            let word = if matches!(payload, Payload::Text(_)) { "text " } else { "" };
-            format!("{word}({})", pattern_text(pattern))
-        }
-        other => payload_text(other),
-    }
+    let mut text = String::new();
+    // A bar would end the cell.
+    write_payload(&mut text, payload, Level::AllOf, None);
+    text
 }
 
 fn write_step(out: &mut String, kind: &StepKind, broken: Option<usize>) {
     match kind {
         StepKind::Arrow { from, to, payload } => {
             out.push_str(&format!("{} -> {} ", from.text, to.text));
-            write_payload(out, payload, broken);
+            write_payload(out, payload, Level::OneOf, broken);
         }
         StepKind::Connects { who, to, options } => {
             out.push_str(&format!("{} connects", who.text));
@@ -326,20 +322,20 @@ fn write_step(out: &mut String, kind: &StepKind, broken: Option<usize>) {
 
 fn write_options(out: &mut String, options: &ConnectOptions, broken: Option<usize>) {
     let parts = [
-        ("path", &options.path),
-        ("query", &options.query),
-        ("headers", &options.headers),
-        ("subprotocol", &options.subprotocol),
+        ("path", &options.path, Level::Join),
+        ("query", &options.query, Level::Primary),
+        ("headers", &options.headers, Level::Primary),
+        ("subprotocol", &options.subprotocol, Level::Join),
     ];
-    for (word, part) in parts {
+    for (word, part, level) in parts {
         if let Some(part) = part {
             out.push_str(&format!(" {word} "));
-            write_pattern(out, part, Level::Join, broken);
+            write_pattern(out, part, level, broken);
         }
     }
     if let Some(payload) = &options.sending {
         out.push_str(" sending ");
-        write_payload(out, payload, broken);
+        write_payload(out, payload, Level::OneOf, broken);
     }
 }
 
@@ -350,18 +346,25 @@ fn write_close(out: &mut String, close: &CloseSpec) {
     }
 }
 
-fn write_payload(out: &mut String, payload: &Payload, broken: Option<usize>) {
+/// `place` is what patterns that go to the end of the payload are written into.
+fn write_payload(out: &mut String, payload: &Payload, place: Level, broken: Option<usize>) {
     match payload {
-        Payload::Json(pattern) => write_pattern(out, pattern, Level::OneOf, broken),
+        Payload::Json(pattern) => write_pattern(out, pattern, place, broken),
         Payload::Text(pattern) => {
             out.push_str("text ");
-            write_pattern(out, pattern, Level::OneOf, broken);
+            write_pattern(out, pattern, place, broken);
         }
         Payload::Binary(bytes) => write_bytes(out, "binary", bytes),
         Payload::Raw(bytes) => write_bytes(out, "raw", bytes),
         Payload::Fragments(parts) => {
-            let parts: Vec<String> = parts.iter().map(pattern_text).collect();
-            out.push_str(&format!("fragments [{}]", parts.join(", ")));
+            out.push_str("fragments [");
+            for (index, part) in parts.iter().enumerate() {
+                if index > 0 {
+                    out.push_str(", ");
+                }
+                write_pattern(out, part, Level::Join, None);
+            }
+            out.push(']');
         }
         Payload::Ping(text) => write_optional(out, "ping", text.as_ref()),
         Payload::Pong(text) => write_optional(out, "pong", text.as_ref()),
@@ -369,30 +372,46 @@ fn write_payload(out: &mut String, payload: &Payload, broken: Option<usize>) {
             out.push_str(method);
             out.push(' ');
             match &target.kind {
-                PatternKind::String { text, .. } if text.starts_with('/') && !text.contains(char::is_whitespace) => {
+                PatternKind::String { text, backticks: false }
+                    if text.starts_with('/') && !text.contains(char::is_whitespace) =>
+                {
                     out.push_str(text);
                 }
-                _ => write_pattern(out, target, Level::Join, broken),
+                // Without parentheses it would be read as a path.
+                _ => write_apart(out, target, |text| text.starts_with('/')),
             }
-            write_http_rest(out, headers.as_ref(), body.as_deref(), broken);
+            write_http_rest(out, headers.as_ref(), body.as_deref(), place, broken);
         }
         Payload::HttpResponse { status, headers, body } => {
             out.push_str("status ");
-            write_pattern(out, status, Level::OneOf, broken);
-            write_http_rest(out, headers.as_ref(), body.as_deref(), broken);
+            write_pattern(out, status, place, broken);
+            write_http_rest(out, headers.as_ref(), body.as_deref(), place, broken);
         }
     }
 }
 
-fn write_http_rest(out: &mut String, headers: Option<&Pattern>, body: Option<&Payload>, broken: Option<usize>) {
+fn write_http_rest(
+    out: &mut String,
+    headers: Option<&Pattern>,
+    body: Option<&Payload>,
+    place: Level,
+    broken: Option<usize>,
+) {
     if let Some(headers) = headers {
         out.push_str(" headers ");
-        write_pattern(out, headers, Level::Join, broken);
+        write_pattern(out, headers, Level::Primary, broken);
     }
     if let Some(body) = body {
         out.push(' ');
-        write_payload(out, body, broken);
+        write_payload(out, body, place, broken);
     }
+}
+
+/// A string expression; in parentheses where its text would be taken for something else.
+fn write_apart(out: &mut String, pattern: &Pattern, mistaken: impl Fn(&str) -> bool) {
+    let mut text = String::new();
+    write_pattern(&mut text, pattern, Level::Join, None);
+    if mistaken(&text) { out.push_str(&format!("({text})")) } else { out.push_str(&text) }
 }
 
 fn write_bytes(out: &mut String, word: &str, bytes: &Bytes) {
@@ -400,7 +419,8 @@ fn write_bytes(out: &mut String, word: &str, bytes: &Bytes) {
     out.push(' ');
     match bytes {
         Bytes::Hex(bytes) => bytes.iter().for_each(|byte| out.push_str(&format!("{byte:02x}"))),
-        Bytes::Expression(pattern) => write_pattern(out, pattern, Level::Join, None),
+        // Without parentheses it would be read as hex digits.
+        Bytes::Expression(pattern) => write_apart(out, pattern, |text| text.starts_with(|c: char| c.is_ascii_hexdigit())),
     }
 }
 

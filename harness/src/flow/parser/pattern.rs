@@ -72,13 +72,13 @@ impl Parser<'_> {
             "status" => {
                 self.at += word.len();
                 let status = pattern(self)?;
-                let (headers, body) = self.http_rest()?;
+                let (headers, body) = self.http_rest(pattern)?;
                 Payload::HttpResponse { status, headers, body }
             }
             method if is_method(method) => {
                 self.at += word.len();
                 let target = self.http_target()?;
-                let (headers, body) = self.http_rest()?;
+                let (headers, body) = self.http_rest(pattern)?;
                 Payload::HttpRequest { method: method.to_owned(), target, headers, body }
             }
             _ => Payload::Json(pattern(self)?),
@@ -121,7 +121,7 @@ impl Parser<'_> {
     fn optional_text(&mut self) -> Parsed<Option<Pattern>> {
         self.blanks();
         match self.peek() {
-            Some('"' | '`' | '$' | '/' | '_') => Ok(Some(self.sum()?)),
+            Some('"' | '`' | '$' | '/' | '_' | '(') => Ok(Some(self.sum()?)),
             _ => Ok(None),
         }
     }
@@ -139,13 +139,16 @@ impl Parser<'_> {
     }
 
     #[expect(clippy::type_complexity, reason = "two optional parts, named at the call")]
-    fn http_rest(&mut self) -> Parsed<(Option<Pattern>, Option<Box<Payload>>)> {
+    fn http_rest(
+        &mut self,
+        pattern: fn(&mut Self) -> Parsed<Pattern>,
+    ) -> Parsed<(Option<Pattern>, Option<Box<Payload>>)> {
         let headers = if self.word("headers") { Some(self.primary()?) } else { None };
         self.blanks();
         let body = match self.peek() {
             None | Some('\n' | '}' | '#' | '|') => None,
             _ if self.at_cites() => None,
-            _ => Some(Box::new(self.payload()?)),
+            _ => Some(Box::new(self.payload_with(pattern)?)),
         };
         Ok((headers, body))
     }
