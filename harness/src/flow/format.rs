@@ -93,17 +93,17 @@ impl Writer {
 
     fn header(&mut self, item: &HeaderItem, comment: Option<&str>) {
         match item {
-            HeaderItem::Protocol(name) => self.text.push_str(&format!("protocol {}", name.text)),
+            HeaderItem::Protocol(name) => self.header_line("protocol", &name.text),
             HeaderItem::Cast(members) => {
                 let members: Vec<String> = members.iter().map(cast_member).collect();
-                self.text.push_str(&format!("cast {}", members.join(", ")));
+                self.header_line("cast", &members.join(", "));
             }
-            HeaderItem::Editions(names) => self.text.push_str(&format!("editions {}", words(names))),
-            HeaderItem::Needs(names) => self.text.push_str(&format!("needs {}", words(names))),
-            HeaderItem::Tags(names) => self.text.push_str(&format!("tags {}", words(names))),
-            HeaderItem::About(names) => self.text.push_str(&format!("about{}", cites(names))),
-            HeaderItem::Unexpected(names) => self.text.push_str(&format!("unexpected{}", cites(names))),
-            HeaderItem::Ignoring(payload) => self.text.push_str(&format!("ignoring {}", payload_text(payload))),
+            HeaderItem::Editions(names) => self.header_line("editions", &words(names)),
+            HeaderItem::Needs(names) => self.header_line("needs", &words(names)),
+            HeaderItem::Tags(names) => self.header_line("tags", &words(names)),
+            HeaderItem::About(names) => self.header_line("about", cites(names).trim_start()),
+            HeaderItem::Unexpected(names) => self.header_line("unexpected", cites(names).trim_start()),
+            HeaderItem::Ignoring(payload) => self.header_line("ignoring", &payload_text(payload)),
             HeaderItem::Examples(examples) => {
                 self.text.push_str("examples");
                 self.line_end(comment);
@@ -112,6 +112,11 @@ impl Writer {
             }
         }
         self.line_end(comment);
+    }
+
+    /// The words that most headers have are eight letters long at the most; what follows stands in one column.
+    fn header_line(&mut self, word: &str, rest: &str) {
+        self.text.push_str(&format!("{word:<8} {rest}"));
     }
 
     fn examples(&mut self, examples: &Examples) {
