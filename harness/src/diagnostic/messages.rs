@@ -97,6 +97,11 @@ pub(crate) fn wrong_cells(span: Span, wanted: usize, found: usize) -> Diagnostic
     Diagnostic::error(span, format!("this row has {found} cells, the table has {wanted} columns"), "this row")
 }
 
+pub(crate) fn no_rows(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "this table has no rows, so the flow would never run", "no row below")
+        .hint("add a row `| ... |` below the names of the columns")
+}
+
 pub(crate) fn missing_header(word: &str) -> Diagnostic {
     Diagnostic::error(Span::new(0, 0), format!("the header has no `{word}` line"), "at the top")
         .hint(if word == "protocol" { "add: protocol NAME" } else { "add: cast server, alice client" })

@@ -56,6 +56,8 @@ pub fn duration_text(duration: std::time::Duration) -> String {
 struct Writer {
     text: String,
     indent: usize,
+    /// Where the innermost block that was begun last begins.
+    opened: usize,
 }
 
 impl Writer {
@@ -69,7 +71,8 @@ impl Writer {
         for one in trivia {
             match one {
                 Trivia::Blank => {
-                    if !self.text.ends_with("\n\n") && !self.text.is_empty() {
+                    // None below an empty line, an opening brace, or nothing.
+                    if !self.text.ends_with("\n\n") && self.text.len() != self.opened {
                         self.text.push('\n');
                     }
                 }
@@ -199,7 +202,7 @@ impl Writer {
                 let room = WIDTH.saturating_sub(self.indent * 2 + cited.len());
                 let mut text = String::new();
                 write_step(&mut text, kind, None);
-                if text.chars().count() > room {
+                if text.chars().count() > room || text.contains('\n') {
                     text.clear();
                     write_step(&mut text, kind, Some(self.indent));
                 }
@@ -219,6 +222,7 @@ impl Writer {
     fn open_block(&mut self, block: &Block, comment: Option<&str>) {
         self.text.push_str(" {");
         self.line_end(comment);
+        self.opened = self.text.len();
         self.indent += 1;
         self.steps(&block.steps);
         self.trivia(&block.trailing);
@@ -565,7 +569,7 @@ fn write_object(out: &mut String, members: &[Member], broken: Option<usize>) {
         let mut value = String::new();
         write_pattern(&mut value, &member.value, Level::OneOf, None);
         if let Some(indent) = broken
-            && value.chars().count() + (indent + 1) * 2 > WIDTH
+            && (value.chars().count() + (indent + 1) * 2 > WIDTH || value.contains('\n'))
         {
             value.clear();
             write_pattern(&mut value, &member.value, Level::OneOf, Some(indent + 1));

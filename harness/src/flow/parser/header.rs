@@ -83,8 +83,11 @@ impl Parser<'_> {
 
     fn examples(&mut self) -> Parsed<(HeaderItem, Option<String>)> {
         let comment = self.end_of_line()?;
+        let opening = self.at;
         let mut leading = self.trivia();
-        let columns = self.columns()?;
+        let (columns, behind) = self.columns()?;
+        // Comments about the columns move to the first row; without one they would be lost.
+        leading.extend(behind.map(Trivia::Comment));
         let mut rows = Vec::new();
         loop {
             let before = self.at;
@@ -101,10 +104,13 @@ impl Parser<'_> {
                 Err(Failed) => self.recover(start),
             }
         }
+        if rows.is_empty() {
+            self.diagnostics.push(diagnostic::no_rows(Span::new(opening, self.at)));
+        }
         Ok((HeaderItem::Examples(Examples { columns, rows }), comment))
     }
 
-    fn columns(&mut self) -> Parsed<Vec<Name>> {
+    fn columns(&mut self) -> Parsed<(Vec<Name>, Option<String>)> {
         self.need("|")?;
         let mut columns = Vec::new();
         loop {
@@ -117,8 +123,8 @@ impl Parser<'_> {
                 }
             }
         }
-        self.end_of_line()?;
-        Ok(columns)
+        let comment = self.end_of_line()?;
+        Ok((columns, comment))
     }
 
     fn row(&mut self, columns: usize, leading: Vec<Trivia>) -> Parsed<ExampleRow> {

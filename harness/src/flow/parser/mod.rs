@@ -95,17 +95,12 @@ impl<'a> Parser<'a> {
         Span::new(self.at, self.at + self.peek().map_or(0, char::len_utf8))
     }
 
-    /// Passes over blanks; inside brackets over newlines too. A comment inside brackets is an error of its own.
+    /// Passes over blanks; inside brackets over newlines too.
     fn blanks(&mut self) {
         while let Some(c) = self.peek() {
             match c {
                 ' ' | '\t' | '\r' => self.at += 1,
                 '\n' if self.brackets > 0 => self.at += 1,
-                '#' if self.brackets > 0 => {
-                    let start = self.at;
-                    self.at += self.rest().find('\n').unwrap_or(self.rest().len());
-                    self.diagnostics.push(diagnostic::misplaced_comment(Span::new(start, self.at)));
-                }
                 _ => break,
             }
         }
@@ -238,6 +233,10 @@ impl<'a> Parser<'a> {
     }
 
     fn wrong<T>(&mut self, wanted: &str) -> Parsed<T> {
+        if self.brackets > 0 && self.peek() == Some('#') {
+            let end = self.at + self.rest().find('\n').unwrap_or(self.rest().len());
+            return self.report(diagnostic::misplaced_comment(Span::new(self.at, end)));
+        }
         let (found, span) = self.found();
         self.diagnostics.push(diagnostic::expected(span, wanted, &found));
         Err(Failed)

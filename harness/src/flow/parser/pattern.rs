@@ -414,6 +414,11 @@ impl Parser<'_> {
         Ok(PatternKind::Array { items, open, unordered })
     }
 
+    /// The comments from here to the next thing said.
+    fn comments(&mut self) -> Vec<Trivia> {
+        self.trivia().into_iter().filter(|trivia| matches!(trivia, Trivia::Comment(_))).collect()
+    }
+
     fn object(&mut self, exactly: bool) -> Parsed<PatternKind> {
         let opening = self.at;
         self.at += 1;
@@ -421,8 +426,14 @@ impl Parser<'_> {
         let mut members = Vec::new();
         loop {
             // Comments may stand above a member, so lines matter here.
-            let leading: Vec<Trivia> = self.trivia();
+            let comments = self.at;
+            let mut leading = self.comments();
             if self.sign("}") {
+                match members.last_mut() {
+                    _ if leading.is_empty() => {}
+                    Some(Member { leading: above, .. }) => above.append(&mut leading),
+                    None => self.diagnostics.push(diagnostic::misplaced_comment(Span::new(comments, self.at))),
+                }
                 break;
             }
             if self.peek().is_none() {
@@ -439,9 +450,17 @@ impl Parser<'_> {
             };
             self.need(":")?;
             let value = self.pattern()?;
-            let leading = leading.into_iter().filter(|trivia| matches!(trivia, Trivia::Comment(_))).collect();
+            // What is said behind a member is about it, so it moves above it.
+            leading.append(&mut self.comments());
+            let more = self.sign(",");
+            while matches!(self.peek(), Some(' ' | '\t' | '\r')) {
+                self.at += 1;
+            }
+            if more && self.peek() == Some('#') {
+                leading.push(Trivia::Comment(self.comment_text()));
+            }
             members.push(Member { leading, key, value });
-            if !self.sign(",") {
+            if !more {
                 self.need("}")?;
                 break;
             }

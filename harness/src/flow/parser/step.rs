@@ -55,7 +55,7 @@ impl Parser<'_> {
 
     fn step(&mut self, leading: Vec<Trivia>) -> Parsed<Step> {
         let start = self.at;
-        let (kind, mut cites, mut comment) = self.step_kind()?;
+        let (mut kind, mut cites, mut comment) = self.step_kind()?;
         let end = self.at;
         if !is_block(&kind) {
             cites = self.cites()?;
@@ -63,8 +63,14 @@ impl Parser<'_> {
             comment = self.end_of_line()?;
             return Ok(Step { leading, kind, cites, comment, span: Span::new(start, end) });
         }
-        let behind = self.end_of_line()?;
-        Ok(Step { leading, kind, cites, comment: comment.or(behind), span: Span::new(start, end) })
+        if let Some(behind) = self.end_of_line()? {
+            // A closing brace has no comment of its own; what is said behind it goes up into the block.
+            match last_block(&mut kind) {
+                Some(block) => block.trailing.push(Trivia::Comment(behind)),
+                None => comment = comment.or(Some(behind)),
+            }
+        }
+        Ok(Step { leading, kind, cites, comment, span: Span::new(start, end) })
     }
 
     fn step_kind(&mut self) -> Parsed<Said> {
@@ -291,10 +297,12 @@ impl Parser<'_> {
             let cites = self.cites()?;
             let (mut block, comment) = self.block()?;
             // A comment between the branches moves into the one below it.
-            if let Some(first) = block.steps.first_mut() {
-                let comments = trivia.into_iter().filter(|trivia| matches!(trivia, Trivia::Comment(_)));
-                first.leading.splice(0..0, comments);
-            }
+            let comments = trivia.into_iter().filter(|trivia| matches!(trivia, Trivia::Comment(_)));
+            let place = match block.steps.first_mut() {
+                Some(first) => &mut first.leading,
+                None => &mut block.trailing,
+            };
+            place.splice(0..0, comments);
             branches.push(Branch { tolerated, cites, comment, block });
         }
         Ok((StepKind::Either(branches), cites, comment))
@@ -311,4 +319,14 @@ fn is_block(kind: &StepKind) -> bool {
             | StepKind::Optionally(_)
             | StepKind::Repeat { .. }
     )
+}
+
+/// The block whose brace ends a step.
+fn last_block(kind: &mut StepKind) -> Option<&mut Block> {
+    match kind {
+        StepKind::Within { block, .. } | StepKind::Every { block, .. } | StepKind::Repeat { block, .. } => Some(block),
+        StepKind::AnyOrder(block) | StepKind::Optionally(block) => Some(block),
+        StepKind::Either(branches) => branches.last_mut().map(|branch| &mut branch.block),
+        _ => None,
+    }
 }
