@@ -190,6 +190,9 @@ fn typed(word_of: TypeWord, rng: &mut Rng) -> Value {
     }
 }
 
+/// How far a number lies at the most from the one end of a range that has but one.
+const OPEN_RANGE: f64 = 1000.0;
+
 fn in_range(low: Option<&Number>, high: Option<&Number>, rng: &mut Rng) -> Value {
     let whole = |number: &Number| number.as_i64();
     match (low.map(whole), high.map(whole)) {
@@ -198,8 +201,13 @@ fn in_range(low: Option<&Number>, high: Option<&Number>, rng: &mut Rng) -> Value
         (None, Some(Some(high))) => Value::from(high.saturating_sub(rng.i64(0..1000))),
         (Some(Some(low)), Some(Some(high))) if low <= high => Value::from(rng.i64(low..=high)),
         _ => {
-            let low = low.and_then(Number::as_f64).unwrap_or(f64::MIN / 4.0);
-            let high = high.and_then(Number::as_f64).unwrap_or(f64::MAX / 4.0);
+            let (low, high) = (low.and_then(Number::as_f64), high.and_then(Number::as_f64));
+            let (low, high) = match (low, high) {
+                (Some(low), Some(high)) => (low, high),
+                (Some(low), None) => (low, low + OPEN_RANGE),
+                (None, Some(high)) => (high - OPEN_RANGE, high),
+                (None, None) => (0.0, OPEN_RANGE),
+            };
             // Weighed so that the distance, which may be no double, is never made.
             let at = rng.f64();
             Value::from((low * (1.0 - at) + high * at).clamp(low, high.max(low)))

@@ -220,7 +220,7 @@ fn a_variable_bound_in_one_alternative_is_bound_alike_in_both_readings() {
 
 #[test]
 fn a_range_of_extreme_numbers_makes_a_number() {
-    for range in ["-1e308..1e308", "-1.7976931348623157e308..1.7976931348623157e308", "18446744073709551610..", "..-9223372036854775808", "0.1..0.1"] {
+    for range in ["-1e308..1e308", "-1.7976931348623157e308..1.7976931348623157e308", "18446744073709551610..", "..-9223372036854775808", "0.1..0.1", "..-1.5e308", "1.5e308..", "0.5.."] {
         let pattern = parse_pattern(range).expect("can be read");
         for seed in 0..20 {
             let value = check_duality(&pattern, seed).unwrap();
