@@ -1,8 +1,8 @@
 //! Writes a flow back: the same tree, comments kept, in one style.
 
 use super::ast::{
-    Block, Bytes, CastMember, CloseSpec, ConnectOptions, Constant, Examples, Flow, HeaderItem, Key, Member, Name,
-    Pattern, PatternKind, Payload, Step, StepKind, Trivia, TypeWord,
+    Block, Bytes, CastMember, CloseSpec, ConnectOptions, Constant, Examples, Flow, HeaderItem, Key, Member,
+    Name, Pattern, PatternKind, Payload, Step, StepKind, Trivia, TypeWord,
 };
 
 /// Lines that would be longer are broken at the members of their objects.
@@ -130,7 +130,11 @@ impl Writer {
             .map(|column| {
                 let cells = rows.iter().filter_map(|row| row.get(column));
                 // A single long cell must not push the whole table off the screen.
-                cells.chain([&header[column]]).map(|cell| cell.chars().count()).filter(|width| *width <= 60).max()
+                cells
+                    .chain([&header[column]])
+                    .map(|cell| cell.chars().count())
+                    .filter(|width| *width <= 60)
+                    .max()
             })
             .map(|width| width.unwrap_or(0))
             .collect();
@@ -429,7 +433,9 @@ fn write_bytes(out: &mut String, word: &str, bytes: &Bytes) {
     match bytes {
         Bytes::Hex(bytes) => bytes.iter().for_each(|byte| out.push_str(&format!("{byte:02x}"))),
         // Without parentheses it would be read as hex digits.
-        Bytes::Expression(pattern) => write_apart(out, pattern, |text| text.starts_with(|c: char| c.is_ascii_hexdigit())),
+        Bytes::Expression(pattern) => {
+            write_apart(out, pattern, |text| text.starts_with(|c: char| c.is_ascii_hexdigit()))
+        }
     }
 }
 

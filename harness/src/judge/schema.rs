@@ -46,7 +46,14 @@ pub fn judge_text(
             findings.push(kept(requirement, from, at));
         } else {
             let message = format!("the message is a JSON {}, not an object", json::type_name(value));
-            findings.push(finding(requirement, from, at, message, "one JSON object".to_owned(), actual(value)));
+            findings.push(finding(
+                requirement,
+                from,
+                at,
+                message,
+                "one JSON object".to_owned(),
+                actual(value),
+            ));
             return;
         }
     }
@@ -60,7 +67,11 @@ pub fn judge_text(
             .take(8)
             .map(|error| {
                 let place = error.instance_path().to_string();
-                format!("{}: {}", if place.is_empty() { "/" } else { &place }, json::cut(&error.to_string(), 300))
+                format!(
+                    "{}: {}",
+                    if place.is_empty() { "/" } else { &place },
+                    json::cut(&error.to_string(), 300)
+                )
             })
             .collect();
         if errors.is_empty() {
@@ -103,6 +114,13 @@ fn kept(requirement: &str, by: &Party, at: Time) -> Finding {
     }
 }
 
-fn finding(requirement: &str, by: &Party, at: Time, message: String, expected: String, actual: Value) -> Finding {
+fn finding(
+    requirement: &str,
+    by: &Party,
+    at: Time,
+    message: String,
+    expected: String,
+    actual: Value,
+) -> Finding {
     Finding { ruling: Ruling::Broken, message, expected, actual, ..kept(requirement, by, at) }
 }

@@ -150,7 +150,17 @@ impl Rulings {
         }
         let requirement = Some(requirement.to_owned());
         let by = by.name.clone();
-        self.findings.push(Finding { requirement, ruling, by, judge: Judge::Monitor, at, line: None, message, expected, actual });
+        self.findings.push(Finding {
+            requirement,
+            ruling,
+            by,
+            judge: Judge::Monitor,
+            at,
+            line: None,
+            message,
+            expected,
+            actual,
+        });
     }
 }
 

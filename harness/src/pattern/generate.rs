@@ -55,13 +55,17 @@ pub fn generate(pattern: &Pattern, bindings: &mut Bindings, rng: &mut Rng) -> Re
         PatternKind::Regex(source) => Value::from(text_for_regex(source, rng)?),
         PatternKind::Range { low, high } => in_range(low.as_ref(), high.as_ref(), rng),
         PatternKind::OneOf(choices) => {
-            let possible: Vec<usize> =
-                (0..choices.len()).filter(|place| !matches!(choices[*place].kind, PatternKind::Absent)).collect();
-            let place = *possible.get(rng.usize(..possible.len().max(1))).ok_or(Ungeneratable::AbsentAlone)?;
+            let possible: Vec<usize> = (0..choices.len())
+                .filter(|place| !matches!(choices[*place].kind, PatternKind::Absent))
+                .collect();
+            let place =
+                *possible.get(rng.usize(..possible.len().max(1))).ok_or(Ungeneratable::AbsentAlone)?;
             let before = bindings.clone();
             let value = generate(&choices[place], bindings, rng)?;
             // A reader takes the first alternative that fits, and with it what that one binds.
-            if let Some(bound) = choices[..place].iter().find_map(|choice| matches(choice, &value, &before).ok()) {
+            if let Some(bound) =
+                choices[..place].iter().find_map(|choice| matches(choice, &value, &before).ok())
+            {
                 *bindings = bound;
             }
             value
@@ -185,7 +189,14 @@ fn typed(word_of: TypeWord, rng: &mut Rng) -> Value {
             digits[12] = '4';
             digits[16] = ['8', '9', 'a', 'b'][rng.usize(..4)];
             let text: String = digits.into_iter().collect();
-            Value::from(format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]))
+            Value::from(format!(
+                "{}-{}-{}-{}-{}",
+                &text[..8],
+                &text[8..12],
+                &text[12..16],
+                &text[16..20],
+                &text[20..]
+            ))
         }
     }
 }

@@ -69,7 +69,11 @@ fn fixed_places(pattern: &Pattern, here: &Place, bound: &mut Vec<String>, places
                 // Names that could be mistaken stand in quotes.
                 let plain = key.starts_with(|c: char| c.is_ascii_alphabetic())
                     && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
-                inside.path.push_str(&if plain { format!(".{key}") } else { format!("[{}]", Value::from(key.as_str())) });
+                inside.path.push_str(&if plain {
+                    format!(".{key}")
+                } else {
+                    format!("[{}]", Value::from(key.as_str()))
+                });
                 inside.pointer.push(Hop::Member(key));
                 fixed_places(&member.value, &inside, bound, places);
             }
@@ -93,7 +97,9 @@ fn variables(pattern: &Pattern, names: &mut Vec<String>) {
         PatternKind::OneOf(parts) | PatternKind::AllOf(parts) | PatternKind::Array { items: parts, .. } => {
             parts.iter().for_each(|part| variables(part, names));
         }
-        PatternKind::Object { members, .. } => members.iter().for_each(|member| variables(&member.value, names)),
+        PatternKind::Object { members, .. } => {
+            members.iter().for_each(|member| variables(&member.value, names))
+        }
         _ => {}
     }
 }
@@ -114,7 +120,12 @@ fn alter(value: &mut Value, pointer: &[Hop]) -> Option<()> {
 /// Makes a value of a pattern and looks at it through the same pattern.
 fn check_duality(pattern: &Pattern, seed: u64) -> Result<Value, TestCaseError> {
     let shown = pattern_text(pattern);
-    prop_assert_eq!(ungeneratable(pattern), [], "the checker takes {} for a pattern that cannot be sent", shown);
+    prop_assert_eq!(
+        ungeneratable(pattern),
+        [],
+        "the checker takes {} for a pattern that cannot be sent",
+        shown
+    );
     let mut made = bindings();
     let value = generate(pattern, &mut made, &mut fastrand::Rng::with_seed(seed));
     prop_assert!(value.is_ok(), "{shown}: {value:?}");
@@ -124,7 +135,10 @@ fn check_duality(pattern: &Pattern, seed: u64) -> Result<Value, TestCaseError> {
     prop_assert_eq!(seen.expect("is ok"), made, "{} made {} and binds other values reading it", shown, value);
     // What travels is text.
     let travelled: Value = serde_json::from_str(&value.to_string()).expect("what was written can be read");
-    prop_assert!(matches(pattern, &travelled, &bindings()).is_ok(), "{shown}: {value} does not survive the wire");
+    prop_assert!(
+        matches(pattern, &travelled, &bindings()).is_ok(),
+        "{shown}: {value} does not survive the wire"
+    );
     Ok(value)
 }
 
@@ -220,7 +234,16 @@ fn a_variable_bound_in_one_alternative_is_bound_alike_in_both_readings() {
 
 #[test]
 fn a_range_of_extreme_numbers_makes_a_number() {
-    for range in ["-1e308..1e308", "-1.7976931348623157e308..1.7976931348623157e308", "18446744073709551610..", "..-9223372036854775808", "0.1..0.1", "..-1.5e308", "1.5e308..", "0.5.."] {
+    for range in [
+        "-1e308..1e308",
+        "-1.7976931348623157e308..1.7976931348623157e308",
+        "18446744073709551610..",
+        "..-9223372036854775808",
+        "0.1..0.1",
+        "..-1.5e308",
+        "1.5e308..",
+        "0.5..",
+    ] {
         let pattern = parse_pattern(range).expect("can be read");
         for seed in 0..20 {
             let value = check_duality(&pattern, seed).unwrap();

@@ -25,7 +25,8 @@ pub(crate) static CORPUS: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
 
 /// A tree as text without places. Blank lines are told apart by [`format`] alone.
 fn tree(flow: &impl std::fmt::Debug) -> String {
-    static SPAN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"Span \{ start: \d+, end: \d+ \}").expect("compiles"));
+    static SPAN: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"Span \{ start: \d+, end: \d+ \}").expect("compiles"));
     static BLANK: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\bBlank(, )?").expect("compiles"));
     let text = SPAN.replace_all(&format!("{flow:?}"), "_").into_owned();
     BLANK.replace_all(&text, "").replace(", ]", "]")
@@ -142,7 +143,9 @@ fn comments_that_have_no_line_of_their_own_find_one() {
 
 #[test]
 fn header_words_stand_in_one_column() {
-    let written = check_formatting("protocol hangout\ncast server, alice client\ntags slow\nunexpected [HANGOUT-X-1]\n");
+    let written = check_formatting(
+        "protocol hangout\ncast server, alice client\ntags slow\nunexpected [HANGOUT-X-1]\n",
+    );
     assert_eq!(
         written,
         "protocol hangout\ncast     server, alice client\ntags     slow\nunexpected [HANGOUT-X-1]\n"

@@ -22,8 +22,22 @@ fn any_text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-z]{0,6}",
         any::<String>(),
-        select(vec!["", " ", "#", "\"", "`", "\\", "\n", "\u{0}\u{1b}[31m", "{\"a\": 1}", "/x y#z/", "[A-1]", "…", "\u{202e}"])
-            .prop_map(str::to_owned),
+        select(vec![
+            "",
+            " ",
+            "#",
+            "\"",
+            "`",
+            "\\",
+            "\n",
+            "\u{0}\u{1b}[31m",
+            "{\"a\": 1}",
+            "/x y#z/",
+            "[A-1]",
+            "…",
+            "\u{202e}"
+        ])
+        .prop_map(str::to_owned),
     ]
 }
 
@@ -55,28 +69,46 @@ fn constant() -> impl Strategy<Value = PatternKind> {
 
 fn type_word() -> impl Strategy<Value = PatternKind> {
     use TypeWord::*;
-    select(vec![Array, Base64, Boolean, Integer, Number, Object, String, Timestamp, Uuid]).prop_map(PatternKind::Type)
+    select(vec![Array, Base64, Boolean, Integer, Number, Object, String, Timestamp, Uuid])
+        .prop_map(PatternKind::Type)
 }
 
 /// Regexes for which a text can be made.
 fn regex() -> impl Strategy<Value = PatternKind> {
     let sources = vec![
-        "", "^$", "^[a-f0-9]{4}$", "a|b", "x+y*z?", "\\d{2,3}", "[^\\x00-\\x1f]{1,3}", "(?i)ab", "\\bfoo\\b",
-        "^(GET|POST) /.*$", "^https?://[a-z.]+/$", "#", "\\\\", "[\"`]", "^(a(b|c)){1,2}$", ".",
+        "",
+        "^$",
+        "^[a-f0-9]{4}$",
+        "a|b",
+        "x+y*z?",
+        "\\d{2,3}",
+        "[^\\x00-\\x1f]{1,3}",
+        "(?i)ab",
+        "\\bfoo\\b",
+        "^(GET|POST) /.*$",
+        "^https?://[a-z.]+/$",
+        "#",
+        "\\\\",
+        "[\"`]",
+        "^(a(b|c)){1,2}$",
+        ".",
     ];
     select(sources).prop_map(|source| PatternKind::Regex(source.to_owned()))
 }
 
 fn range() -> impl Strategy<Value = PatternKind> {
-    (proptest::option::of(number()), proptest::option::of(number())).prop_filter_map("an end", |(low, high)| {
-        let as_number = |number: &serde_json::Number| number.as_f64().unwrap_or_default();
-        let (low, high) = match (low, high) {
-            (Some(low), Some(high)) if as_number(&low) > as_number(&high) => (Some(high), Some(low)),
-            (None, None) => return None,
-            ends => ends,
-        };
-        Some(PatternKind::Range { low, high })
-    })
+    (proptest::option::of(number()), proptest::option::of(number())).prop_filter_map(
+        "an end",
+        |(low, high)| {
+            let as_number = |number: &serde_json::Number| number.as_f64().unwrap_or_default();
+            let (low, high) = match (low, high) {
+                (Some(low), Some(high)) if as_number(&low) > as_number(&high) => (Some(high), Some(low)),
+                (None, None) => return None,
+                ends => ends,
+            };
+            Some(PatternKind::Range { low, high })
+        },
+    )
 }
 
 const VARIABLES: [&str; 6] = ["a", "token", "x_1", "x-1", "größe", "_"];
@@ -93,7 +125,8 @@ fn key() -> impl Strategy<Value = Key> {
 }
 
 fn comment() -> impl Strategy<Value = String> {
-    select(vec!["", " why", " \"{[(`", " # twice", "no blank", " päth /x/ -> y", " }"]).prop_map(str::to_owned)
+    select(vec!["", " why", " \"{[(`", " # twice", "no blank", " päth /x/ -> y", " }"])
+        .prop_map(str::to_owned)
 }
 
 /// Any pattern that can be written, whether it makes sense or not.
@@ -112,8 +145,10 @@ pub(crate) fn any_pattern() -> impl Strategy<Value = Pattern> {
     leaf.prop_map(pattern_of).prop_recursive(4, 24, 4, |inner| {
         let several = || vec(inner.clone(), 2..4);
         let member = (vec(comment().prop_map(Trivia::Comment), 0..2), key(), inner.clone());
-        let member = (any::<bool>(), member).prop_map(|(commented, (leading, key, value))| {
-            Member { leading: if commented { leading } else { Vec::new() }, key, value }
+        let member = (any::<bool>(), member).prop_map(|(commented, (leading, key, value))| Member {
+            leading: if commented { leading } else { Vec::new() },
+            key,
+            value,
         });
         prop_oneof![
             several().prop_map(PatternKind::OneOf),
@@ -166,13 +201,16 @@ pub(crate) fn sendable_pattern() -> impl Strategy<Value = Pattern> {
         let nothing = Just(pattern_of(PatternKind::Absent));
         let absent = proptest::option::of(prop_oneof![
             nothing.clone(),
-            (nothing, inner.clone()).prop_map(|(nothing, other)| pattern_of(PatternKind::OneOf(vec![nothing, other]))),
+            (nothing, inner.clone())
+                .prop_map(|(nothing, other)| pattern_of(PatternKind::OneOf(vec![nothing, other]))),
         ]);
         let object = (members(), named_by_variable, absent, any::<bool>()).prop_map(
             |(members, by_variable, absent, exactly)| {
                 let member = |key, value| Member { leading: Vec::new(), key, value };
                 let mut all: Vec<Member> = Vec::new();
-                all.extend(members.into_iter().map(|(key, value)| member(Key::Text(key, Span::default()), value)));
+                all.extend(
+                    members.into_iter().map(|(key, value)| member(Key::Text(key, Span::default()), value)),
+                );
                 all.extend(by_variable.map(|(name, value)| member(Key::Variable(name), value)));
                 all.extend(absent.map(|value| member(Key::Text("gone".to_owned(), Span::default()), value)));
                 PatternKind::Object { members: all, exactly }
@@ -181,7 +219,8 @@ pub(crate) fn sendable_pattern() -> impl Strategy<Value = Pattern> {
         let fresh = select(vec!["p", "q", "r"]).prop_map(name);
         prop_oneof![
             vec(inner.clone(), 2..4).prop_map(PatternKind::OneOf),
-            (fresh, inner.clone()).prop_map(|(name, is)| PatternKind::Variable { name, is: Some(Box::new(is)) }),
+            (fresh, inner.clone())
+                .prop_map(|(name, is)| PatternKind::Variable { name, is: Some(Box::new(is)) }),
             (vec(inner.clone(), 0..4), any::<bool>(), any::<bool>())
                 .prop_map(|(items, open, unordered)| PatternKind::Array { items, open, unordered }),
             object,
@@ -195,7 +234,8 @@ fn expression() -> BoxedStrategy<Pattern> {
     let part = prop_oneof![
         string_literal(),
         variable_name().prop_map(|name| PatternKind::Variable { name, is: None }),
-        (string_literal(), 0_u32..9).prop_map(|(part, times)| PatternKind::Times(Box::new(pattern_of(part)), times)),
+        (string_literal(), 0_u32..9)
+            .prop_map(|(part, times)| PatternKind::Times(Box::new(pattern_of(part)), times)),
     ]
     .prop_map(pattern_of)
     .boxed();
@@ -207,10 +247,14 @@ fn bytes() -> impl Strategy<Value = Bytes> {
 }
 
 fn object_pattern() -> BoxedStrategy<Pattern> {
-    (key(), any_pattern()).prop_map(|(key, value)| {
-        pattern_of(PatternKind::Object { members: vec![Member { leading: Vec::new(), key, value }], exactly: false })
-    })
-    .boxed()
+    (key(), any_pattern())
+        .prop_map(|(key, value)| {
+            pattern_of(PatternKind::Object {
+                members: vec![Member { leading: Vec::new(), key, value }],
+                exactly: false,
+            })
+        })
+        .boxed()
 }
 
 fn payload() -> BoxedStrategy<Payload> {
@@ -280,18 +324,25 @@ fn close_spec() -> impl Strategy<Value = CloseSpec> {
         range(),
     ];
     let reason = any_text().prop_map(|reason| pattern_of(text(reason)));
-    proptest::option::of((code.prop_map(pattern_of), proptest::option::of(reason))).prop_map(|close| match close {
-        None => CloseSpec::default(),
-        Some((code, reason)) => CloseSpec { code: Some(code), reason },
+    proptest::option::of((code.prop_map(pattern_of), proptest::option::of(reason))).prop_map(|close| {
+        match close {
+            None => CloseSpec::default(),
+            Some((code, reason)) => CloseSpec { code: Some(code), reason },
+        }
     })
 }
 
 fn connect_options() -> impl Strategy<Value = ConnectOptions> {
     let sending = proptest::option::weighted(0.2, payload());
     let some = proptest::option::of;
-    (some(expression()), some(object_pattern()), some(object_pattern()), some(expression()), sending).prop_map(
-        |(path, query, headers, subprotocol, sending)| ConnectOptions { path, query, headers, subprotocol, sending },
-    )
+    (some(expression()), some(object_pattern()), some(object_pattern()), some(expression()), sending)
+        .prop_map(|(path, query, headers, subprotocol, sending)| ConnectOptions {
+            path,
+            query,
+            headers,
+            subprotocol,
+            sending,
+        })
 }
 
 fn plain_step() -> impl Strategy<Value = StepKind> {
@@ -342,16 +393,24 @@ fn behind() -> impl Strategy<Value = Option<String>> {
 
 fn step_of(kind: impl Strategy<Value = StepKind> + 'static) -> BoxedStrategy<Step> {
     (leading(), kind, cites(), behind())
-        .prop_map(|(leading, kind, cites, comment)| Step { leading, kind, cites, comment, span: Span::default() })
+        .prop_map(|(leading, kind, cites, comment)| Step {
+            leading,
+            kind,
+            cites,
+            comment,
+            span: Span::default(),
+        })
         .boxed()
 }
 
 fn step() -> impl Strategy<Value = Step> {
     step_of(plain_step()).prop_recursive(3, 12, 3, |inner| {
-        let block = || (vec(inner.clone(), 0..3), leading()).prop_map(|(steps, trailing)| Block { steps, trailing });
+        let block =
+            || (vec(inner.clone(), 0..3), leading()).prop_map(|(steps, trailing)| Block { steps, trailing });
         let branch = (any::<bool>(), cites(), behind(), block())
             .prop_map(|(tolerated, cites, comment, block)| Branch { tolerated, cites, comment, block });
-        let first = block().prop_map(|block| Branch { tolerated: false, cites: Vec::new(), comment: None, block });
+        let first =
+            block().prop_map(|block| Branch { tolerated: false, cites: Vec::new(), comment: None, block });
         let either = (first, vec(branch, 0..3)).prop_map(|(first, mut others)| {
             others.insert(0, first);
             StepKind::Either(others)
@@ -374,15 +433,22 @@ fn examples() -> impl Strategy<Value = HeaderItem> {
     let columns = vec(variable_name(), 1..4);
     columns.prop_flat_map(|columns| {
         let comments = vec(comment().prop_map(Trivia::Comment), 0..2);
-        let row = (comments, vec(payload(), columns.len()), behind())
-            .prop_map(|(leading, cells, comment)| ExampleRow { leading, cells, comment, span: Span::default() });
-        vec(row, 1..4)
-            .prop_map(move |rows| HeaderItem::Examples(Examples { columns: columns.clone(), rows }))
+        let row =
+            (comments, vec(payload(), columns.len()), behind()).prop_map(|(leading, cells, comment)| {
+                ExampleRow { leading, cells, comment, span: Span::default() }
+            });
+        vec(row, 1..4).prop_map(move |rows| HeaderItem::Examples(Examples { columns: columns.clone(), rows }))
     })
 }
 
 fn header_item() -> impl Strategy<Value = HeaderItem> {
-    let words = || vec(prop_oneof![select(vec!["v1", "admin", "a-b"]).prop_map(str::to_owned), any_text()].prop_map(name), 1..3);
+    let words = || {
+        vec(
+            prop_oneof![select(vec!["v1", "admin", "a-b"]).prop_map(str::to_owned), any_text()]
+                .prop_map(name),
+            1..3,
+        )
+    };
     let some_cites = || vec(select(vec!["HANGOUT-CHG-1", "A-1"]).prop_map(name), 1..3);
     let member = (participant(), proptest::option::of(participant()), proptest::option::of(1_u32..200))
         .prop_map(|(name, role, count)| CastMember { name, role, count });
@@ -401,8 +467,15 @@ fn header_item() -> impl Strategy<Value = HeaderItem> {
 
 /// Any flow that can be written, whether it makes sense or not.
 pub(crate) fn any_flow() -> impl Strategy<Value = Flow> {
-    let line = (leading(), header_item(), behind())
-        .prop_map(|(leading, item, comment)| HeaderLine { leading, item, comment, span: Span::default() });
-    (vec(line, 0..4), vec(step(), 0..5), leading())
-        .prop_map(|(header, steps, trailing)| Flow { header, steps, trailing })
+    let line = (leading(), header_item(), behind()).prop_map(|(leading, item, comment)| HeaderLine {
+        leading,
+        item,
+        comment,
+        span: Span::default(),
+    });
+    (vec(line, 0..4), vec(step(), 0..5), leading()).prop_map(|(header, steps, trailing)| Flow {
+        header,
+        steps,
+        trailing,
+    })
 }

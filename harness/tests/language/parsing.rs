@@ -28,7 +28,19 @@ fn check_survives(source: &str) {
 
 #[test]
 fn deep_nesting_is_told_and_not_crashed_on() {
-    for opening in ["[", "{\"a\": ", "(", "not ", "$x: ", "status 1 ", "POST /a ", "\"\" * 1 ", "text ", "1 | ", "\"\" + "] {
+    for opening in [
+        "[",
+        "{\"a\": ",
+        "(",
+        "not ",
+        "$x: ",
+        "status 1 ",
+        "POST /a ",
+        "\"\" * 1 ",
+        "text ",
+        "1 | ",
+        "\"\" + ",
+    ] {
         check_survives(&format!("alice -> server {}", opening.repeat(100_000)));
     }
     for opening in ["within 1s {\n", "either {\n", "repeat 2 {", "either {} or {"] {
@@ -48,10 +60,54 @@ fn an_empty_file_is_read() {
 
 /// Pieces of the language that meet in new ways.
 const PIECES: [&str; 48] = [
-    "alice", " -> ", "server", "connects", "closes", " {", "}\n", "[", "]", "(", ")", "\"", "`", "/", "$x", ": ", "..",
-    "...", "1", "-", "1e999", "_", "absent", "not ", "exactly ", "unordered ", " | ", " & ", " + ", " * ", "#", "\n",
-    "within 1s", "every 1s..2s times 3", "either", " or ", " tolerated ", "examples\n", "| a |", "text ", "binary 00ff",
-    "ping", "POST /a ", "status 403", "[HANGOUT-CHG-1]", "let ", " = ", "\\",
+    "alice",
+    " -> ",
+    "server",
+    "connects",
+    "closes",
+    " {",
+    "}\n",
+    "[",
+    "]",
+    "(",
+    ")",
+    "\"",
+    "`",
+    "/",
+    "$x",
+    ": ",
+    "..",
+    "...",
+    "1",
+    "-",
+    "1e999",
+    "_",
+    "absent",
+    "not ",
+    "exactly ",
+    "unordered ",
+    " | ",
+    " & ",
+    " + ",
+    " * ",
+    "#",
+    "\n",
+    "within 1s",
+    "every 1s..2s times 3",
+    "either",
+    " or ",
+    " tolerated ",
+    "examples\n",
+    "| a |",
+    "text ",
+    "binary 00ff",
+    "ping",
+    "POST /a ",
+    "status 403",
+    "[HANGOUT-CHG-1]",
+    "let ",
+    " = ",
+    "\\",
 ];
 
 proptest! {

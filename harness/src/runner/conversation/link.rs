@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use flowproof_reference::machine::{LinkId, Time};
-use flowproof_reference::transport::websocket::WebSocketEnd;
+use flowproof_reference::transport::StreamEnd;
 use serde_json::Value;
 
 use crate::monitor::NotJson;
@@ -91,7 +91,7 @@ pub(super) struct Link {
     pub(super) played: usize,
     /// The one that is watched.
     pub(super) watched: usize,
-    pub(super) end: WebSocketEnd,
+    pub(super) end: StreamEnd,
     pub(super) stage: Stage,
     /// Path and query of the upgrade.
     pub(super) target: String,
