@@ -31,11 +31,39 @@ pub fn bad_schema(path: &str, error: &str) -> String {
 }
 
 pub(crate) fn expected(span: Span, wanted: &str, found: &str) -> Diagnostic {
-    Diagnostic::error(span, format!("expected {wanted}, found {found}"), format!("expected {wanted}"))
+    Diagnostic::error(span, format!("expected {wanted}, found {found}"), "")
 }
 
-pub(crate) fn unknown_step(span: Span, word: &str) -> Diagnostic {
-    Diagnostic::error(span, format!("`{word}` begins no step"), "not a step").hint(
+pub(crate) fn unknown_word(span: Span, word: &str, near: Option<&str>) -> Diagnostic {
+    let diagnostic = Diagnostic::error(span, format!("expected a pattern, found `{word}`"), "not a pattern");
+    match near {
+        Some(near) => diagnostic.hint(format!("did you mean `{near}`? a text stands in quotes: \"{word}\"")),
+        None => diagnostic.hint(format!(
+            "a text stands in quotes: \"{word}\"; words without quotes are `_`, `absent`, and the types such as `string`"
+        )),
+    }
+}
+
+pub(crate) fn bare_member(span: Span, word: &str) -> Diagnostic {
+    Diagnostic::error(span, format!("expected the name of a member in quotes, found `{word}`"), "")
+        .hint(format!("write \"{word}\", as in JSON"))
+}
+
+pub(crate) fn bare_citation(span: Span, id: &str) -> Diagnostic {
+    Diagnostic::error(span, "requirement ids stand in brackets", "not in brackets").hint(format!("write [{id}]"))
+}
+
+pub(crate) fn single_quote(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "expected a pattern, found `'`", "")
+        .hint("a text stands in double quotes as in JSON, or between backticks")
+}
+
+pub(crate) fn unknown_step(span: Span, word: &str, near: Option<&str>) -> Diagnostic {
+    let diagnostic = Diagnostic::error(span, format!("`{word}` begins no step"), "not a step");
+    if let Some(near) = near {
+        return diagnostic.hint(format!("did you mean `{near}`?"));
+    }
+    diagnostic.hint(
         "a step is an arrow (`alice -> server {...}`), something a participant does (`alice connects`), or one of: \
          wait, within, every, quiet, settle, in any order, either, optionally, repeat, let, served",
     )

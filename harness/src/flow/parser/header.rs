@@ -78,7 +78,11 @@ impl Parser<'_> {
 
     fn needed_cites(&mut self) -> Parsed<Vec<Name>> {
         self.blanks();
-        if self.at_cites() { self.cites() } else { self.wrong("requirement ids: `[ID ...]`") }
+        match self.requirement_like() {
+            _ if self.at_cites() => self.cites(),
+            Some(span) => self.report(diagnostic::bare_citation(span, &self.source[span.range()])),
+            None => self.wrong("requirement ids in brackets: `[ID ...]`"),
+        }
     }
 
     fn examples(&mut self) -> Parsed<(HeaderItem, Option<String>)> {

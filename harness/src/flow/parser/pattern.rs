@@ -19,6 +19,12 @@ const TYPES: [(&str, TypeWord); 9] = [
     ("uuid", TypeWord::Uuid),
 ];
 
+/// The words that a pattern may begin with.
+const WORDS: [&str; 17] = [
+    "_", "absent", "array", "base64", "boolean", "exactly", "false", "integer", "not", "null", "number", "object",
+    "string", "timestamp", "true", "unordered", "uuid",
+];
+
 /// Factors that may follow one text: each is a level of the tree.
 const FACTORS: u32 = 8;
 
@@ -96,8 +102,12 @@ impl Parser<'_> {
         let start = self.at;
         self.at += digits;
         if !digits.is_multiple_of(2) || self.peek().is_some_and(|c| c.is_alphanumeric()) {
+            while self.peek().is_some_and(char::is_alphanumeric) {
+                self.at += self.peek().map_or(0, char::len_utf8);
+            }
             let span = Span::new(start, self.at);
-            return self.report(diagnostic::expected(span, "bytes as pairs of hex digits", "something else"));
+            let found = format!("`{}`", &self.source[span.range()]);
+            return self.report(diagnostic::expected(span, "bytes as pairs of hex digits", &found));
         }
         let bytes =
             (0..digits).step_by(2).map(|place| u8::from_str_radix(&rest[place..place + 2], 16).unwrap_or(0));
@@ -105,13 +115,16 @@ impl Parser<'_> {
     }
 
     fn fragments(&mut self) -> Parsed<Vec<Pattern>> {
+        self.blanks();
+        let opening = self.at;
         self.need("[")?;
         self.brackets += 1;
         let mut parts = Vec::new();
         while !self.sign("]") {
+            self.still_inside(opening, "list")?;
             parts.push(self.sum()?);
             if !self.sign(",") {
-                self.need("]")?;
+                self.close("]", opening, "list")?;
                 break;
             }
         }
@@ -129,8 +142,10 @@ impl Parser<'_> {
 
     fn http_target(&mut self) -> Parsed<Pattern> {
         self.blanks();
-        if self.peek() != Some('/') {
-            return self.sum();
+        match self.peek() {
+            Some('/') => {}
+            Some('"' | '`' | '$' | '(') => return self.sum(),
+            _ => return self.wrong("a path such as `/api`, or a text"),
         }
         let start = self.at;
         let end = self.rest().find(char::is_whitespace).unwrap_or(self.rest().len());
@@ -236,7 +251,7 @@ impl Parser<'_> {
                 self.at += 1;
                 self.brackets += 1;
                 let inner = self.pattern()?;
-                self.need(")")?;
+                self.close(")", start, "pattern")?;
                 self.brackets -= 1;
                 Ok(inner.kind)
             }
@@ -282,15 +297,27 @@ impl Parser<'_> {
                     }
                     _ => match TYPES.iter().find(|(name, _)| *name == word) {
                         Some((_, type_word)) => PatternKind::Type(*type_word),
+                        None if word.is_empty() => return self.wrong_pattern(),
                         None => {
-                            self.at = start;
-                            return self.wrong("a pattern");
+                            let near = crate::flow::resolve::nearest(word, WORDS.iter().copied());
+                            let span = Span::new(start, start + word.len());
+                            return self.report(diagnostic::unknown_word(span, word, near));
                         }
                     },
                 };
                 self.at += word.len();
                 Ok(kind)
             }
+        }
+    }
+
+    fn wrong_pattern<T>(&mut self) -> Parsed<T> {
+        match self.peek() {
+            Some('\'') => {
+                let span = self.here();
+                self.report(diagnostic::single_quote(span))
+            }
+            _ => self.wrong("a pattern"),
         }
     }
 
@@ -310,7 +337,10 @@ impl Parser<'_> {
                         Ok(text) => Ok(text),
                         Err(error) => {
                             let span = Span::new(start, self.at);
-                            self.report(diagnostic::bad_string(span, &error.to_string()))
+                            let text = error.to_string();
+                            // The mark shows the place better than serde's words do.
+                            let text = text.split(" at line ").next().unwrap_or_default();
+                            self.report(diagnostic::bad_string(span, text))
                         }
                     };
                 }
@@ -395,21 +425,21 @@ impl Parser<'_> {
         let mut items = Vec::new();
         let mut open = false;
         loop {
-            self.blanks();
+            self.still_inside(opening, "array")?;
             if self.sign("]") {
                 break;
             }
-            if self.peek().is_none() {
-                return self.report(diagnostic::unclosed(Span::new(opening, opening + 1), "array"));
-            }
             if self.sign("...") {
                 open = true;
-                self.need("]")?;
+                if !self.sign("]") {
+                    self.still_inside(opening, "array")?;
+                    return self.wrong("`]`: nothing stands behind `...`");
+                }
                 break;
             }
             items.push(self.pattern()?);
             if !self.sign(",") {
-                self.need("]")?;
+                self.close("]", opening, "array")?;
                 break;
             }
         }
@@ -441,9 +471,7 @@ impl Parser<'_> {
                 }
                 break;
             }
-            if self.peek().is_none() {
-                return self.report(diagnostic::unclosed(Span::new(opening, opening + 1), "object"));
-            }
+            self.still_inside(opening, "object")?;
             let start = self.at;
             let key = match self.peek() {
                 Some('$') => Key::Variable(self.variable()?),
@@ -451,7 +479,13 @@ impl Parser<'_> {
                     let text = self.quoted()?;
                     Key::Text(text, Span::new(start, self.at))
                 }
-                _ => return self.wrong("the name of a member in quotes, a variable, or `}`"),
+                _ => match self.peek_word() {
+                    "" => return self.wrong("the name of a member in quotes, a variable, or `}`"),
+                    word => {
+                        let span = Span::new(start, start + word.len());
+                        return self.report(diagnostic::bare_member(span, word));
+                    }
+                },
             };
             self.need(":")?;
             let value = self.pattern()?;
@@ -466,7 +500,7 @@ impl Parser<'_> {
             }
             members.push(Member { leading, key, value });
             if !more {
-                self.need("}")?;
+                self.close("}", opening, "object")?;
                 break;
             }
         }

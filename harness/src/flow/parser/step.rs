@@ -20,6 +20,10 @@ pub(super) const VERBS: [&str; 10] = [
     "vanishes",
 ];
 
+/// What begins a step that is about no single participant.
+pub(super) const KEYWORDS: [&str; 11] =
+    ["either", "every", "in", "let", "optionally", "quiet", "repeat", "served", "settle", "wait", "within"];
+
 /// What a step says, and the comment behind its opening brace.
 type Said = (StepKind, Vec<Name>, Option<String>);
 
@@ -33,6 +37,12 @@ impl Parser<'_> {
         let mut steps = Vec::new();
         loop {
             match (self.peek(), opening) {
+                (Some('}'), _) if self.stray > 0 => {
+                    self.stray -= 1;
+                    self.at += 1;
+                    leading.append(&mut self.trivia());
+                    continue;
+                }
                 (None, None) => return (steps, leading),
                 (None, Some(span)) => {
                     self.diagnostics.push(diagnostic::unclosed(span, "block"));
@@ -173,7 +183,8 @@ impl Parser<'_> {
         self.blanks();
         let verb = self.peek_word();
         if verb.is_empty() || verb.starts_with(|c: char| c.is_uppercase()) {
-            return self.report(diagnostic::unknown_step(whole, word));
+            let near = crate::flow::resolve::nearest(word, KEYWORDS.iter().copied());
+            return self.report(diagnostic::unknown_step(whole, word, near));
         }
         let span = Span::new(self.at, self.at + verb.len());
         let near = crate::flow::resolve::nearest(verb, VERBS.iter().copied());
@@ -294,7 +305,11 @@ impl Parser<'_> {
     fn block(&mut self) -> Parsed<(Block, Option<String>)> {
         self.blanks();
         let opening = self.here();
-        self.need("{")?;
+        if !self.sign("{") {
+            // The steps of the block are read as if they stood outside.
+            self.stray += u32::from(matches!(self.peek(), Some('\n')));
+            return self.wrong("`{`");
+        }
         self.enter()?;
         self.blanks();
         let comment = (self.peek() == Some('#')).then(|| self.comment_text());
