@@ -136,13 +136,69 @@ pub(crate) fn missing_header(word: &str) -> Diagnostic {
         .hint(if word == "protocol" { "add: protocol NAME" } else { "add: cast server, alice client" })
 }
 
-pub(crate) fn unknown_name(span: Span, what: &str, name: &str, near: Option<&str>) -> Diagnostic {
+pub(crate) fn unknown_name(
+    span: Span,
+    what: &str,
+    name: &str,
+    near: Option<&str>,
+    known: &[&str],
+) -> Diagnostic {
     let diagnostic =
         Diagnostic::error(span, format!("there is no {what} `{name}`"), format!("unknown {what}"));
     match near {
         Some(near) => diagnostic.hint(format!("did you mean `{near}`?")),
+        None if known.is_empty() => diagnostic,
+        None if known.len() <= FEW => diagnostic.hint(format!("there is: {}", known.join(", "))),
         None => diagnostic,
     }
+}
+
+/// So many names can be listed in a hint.
+const FEW: usize = 8;
+
+pub(crate) fn said_twice(span: Span, word: &str) -> Diagnostic {
+    Diagnostic::error(span, format!("the header says `{word}` twice"), "said before")
+        .hint("leave one of the two out")
+}
+
+pub(crate) fn duplicate_column(span: Span, name: &str) -> Diagnostic {
+    Diagnostic::error(span, format!("the table has two columns `{name}`"), "named before")
+}
+
+pub(crate) fn duplicate_member(span: Span, name: &str) -> Diagnostic {
+    Diagnostic::error(span, format!("the member {name:?} is named twice"), "named before")
+        .hint("JSON that names a member twice is written as text: text `{\"a\": 1, \"a\": 2}`")
+}
+
+pub(crate) fn empty_range(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "no number lies in this range", "the first end is the greater one")
+}
+
+pub(crate) fn gaps_reversed(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "no gap can be so long", "the shortest gap is longer than the longest")
+}
+
+pub(crate) fn never(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "this block never runs", "0 times")
+}
+
+pub(crate) fn not_optional(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "only arrows can be optional", "not an arrow")
+        .hint("`optionally` lists messages that may come, once each, from here on")
+}
+
+pub(crate) fn no_choice(span: Span) -> Diagnostic {
+    Diagnostic::warning(span, "there is nothing to choose from", "a single branch").hint("add `or { ... }`")
+}
+
+pub(crate) fn empty_branch(span: Span) -> Diagnostic {
+    Diagnostic::warning(span, "a branch without steps is taken at once", "one of its branches is empty")
+        .hint("for \"or nothing happens\" write `or { quiet alice }` or `or { wait 1s }`")
+}
+
+pub(crate) fn not_text(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "only texts, numbers and known variables can be joined", "not a text")
+        .hint("make the value first: `let $x = string`; then use $x here")
 }
 
 pub(crate) fn duplicate_participant(span: Span, name: &str) -> Diagnostic {
@@ -158,8 +214,8 @@ pub(crate) fn unbound(span: Span, name: &str) -> Diagnostic {
 pub(crate) fn ungeneratable(span: Span, what: &str) -> Diagnostic {
     Diagnostic::error(
         span,
-        format!("{what} describes what arrives and cannot be sent"),
-        "this has to be sent",
+        format!("{what} only describes what arrives; nothing can be made from it"),
+        "this has to be made",
     )
     .hint("write the value, or a pattern that can be made: a type word, a range, alternatives, a plain regex")
 }
@@ -172,12 +228,16 @@ pub(crate) fn branch_is_played(span: Span) -> Diagnostic {
     Diagnostic::error(
         span,
         "a branch must begin with something that the party under test does",
-        "this is ours to do",
+        "the harness does this itself",
     )
     .hint("branches are told apart by what is seen first")
 }
 
-pub(crate) fn both_listen(span: Span) -> Diagnostic {
-    Diagnostic::warning(span, "nobody here ever connects", "no connection for this arrow")
-        .hint("add `alice connects` above")
+pub(crate) fn not_connected(span: Span, from: &str, to: &str) -> Diagnostic {
+    Diagnostic::warning(
+        span,
+        format!("neither `{from}` nor `{to}` has connected"),
+        "there is no connection for this arrow",
+    )
+    .hint(format!("write `{from} connects` or `{to} connects` above"))
 }
