@@ -197,7 +197,7 @@ impl Conversation {
             bindings.bind(name, bound.clone());
         }
         let bindings = Rc::new(RefCell::new(bindings));
-        let mut settings = protocol.settings.settings.clone();
+        let mut settings = protocol.settings.values(&plan.settings.edition);
         settings.extend(plan.settings.variables.clone());
         let config = MonitorConfig {
             slack: plan.settings.slack,
@@ -470,6 +470,7 @@ impl Shared {
         let watched = link.watched;
         match event {
             WireEvent::Request(request) => {
+                link.subprotocols = subprotocols(&request.headers);
                 link.target = request.path.clone();
                 if !request.query.is_empty() {
                     link.target = format!("{}?{}", request.path, request.query);
@@ -484,7 +485,8 @@ impl Shared {
                     self.links[index].stage = Stage::Refused(Some(426), "not a WebSocket upgrade".to_owned());
                 }
             }
-            WireEvent::Opened(_) => {
+            WireEvent::Opened(response) => {
+                link.subprotocols = subprotocols(&response.headers);
                 link.stage = Stage::Open;
                 let target = link.target.clone();
                 self.note(index, false, format!("connected to {target}"));
@@ -745,6 +747,12 @@ impl Shared {
     fn is_background(&self, arrival: &Arrival) -> bool {
         expect::is_background(arrival, &self.plan.ignoring, &self.ignoring_bindings.borrow())
     }
+}
+
+/// The subprotocols that a request offers, or the one that an answer selects.
+fn subprotocols(headers: &[(String, String)]) -> Vec<String> {
+    let lists = headers.iter().filter(|(name, _)| name == "sec-websocket-protocol");
+    lists.flat_map(|(_, list)| list.split(',')).map(|one| one.trim().to_owned()).collect()
 }
 
 /// Codes that may stand in a Close frame (RFC 6455, 7.4).

@@ -512,7 +512,11 @@ async fn connects(
         let link = dial(shared, scope, step, one, options)?;
         if !refused_next {
             let (shared, scope, step) = (Rc::clone(shared), scope.clone(), step.clone());
-            tasks.push(Box::pin(async move { until_open(&shared, &scope, &step, link).await }));
+            let offered = options.subprotocol.clone().filter(|_| !step.cites.is_empty());
+            tasks.push(Box::pin(async move {
+                until_open(&shared, &scope, &step, link).await?;
+                offered.map_or(Ok(()), |offered| selected(&shared, &scope, &step, link, &offered))
+            }));
         }
     }
     all(tasks).await
@@ -573,8 +577,13 @@ fn request(
     let query = pairs(&options.query)?;
     let mut headers = pairs(&options.headers)?;
     let text_of = |pattern: &Pattern| expect::expression(pattern, &bindings).map_err(flow_error);
-    if let Some(subprotocol) = &options.subprotocol {
-        headers.push(("sec-websocket-protocol".to_owned(), text_of(subprotocol)?));
+    let offered = match &options.subprotocol {
+        Some(subprotocol) => Some(text_of(subprotocol)?),
+        None => shared.transport().subprotocol.clone(),
+    };
+    // An empty offer is none.
+    if let Some(offered) = offered.filter(|offered| !offered.is_empty()) {
+        headers.push(("sec-websocket-protocol".to_owned(), offered));
     }
     let path = match &options.path {
         Some(path) => text_of(path)?,
@@ -639,6 +648,37 @@ async fn until_open(
     Err(fail(shared, scope, step, scope.accused(step), message, "an open connection".to_owned(), actual))
 }
 
+/// The party under test must have selected one of the subprotocols offered: the protocol's own, where it is among
+/// them.
+fn selected(
+    shared: &Rc<RefCell<Shared>>,
+    scope: &Scope,
+    step: &Step,
+    link: usize,
+    offered: &Pattern,
+) -> Result<(), Stop> {
+    let shared = &mut *shared.borrow_mut();
+    let text = expect::expression(offered, &scope.bindings.borrow());
+    let text = text.map_err(|error| scope.broken_flow(step, error))?;
+    let offered: Vec<&str> = text.split(',').map(str::trim).filter(|one| !one.is_empty()).collect();
+    let own = shared.transport().subprotocol.clone();
+    let own = own.and_then(|own| offered.iter().copied().find(|one| one.eq_ignore_ascii_case(&own)));
+    let selected = &shared.links[link].subprotocols;
+    let fits = match (selected.as_slice(), own) {
+        ([one], Some(own)) => one.eq_ignore_ascii_case(own),
+        ([one], None) => offered.iter().any(|known| one.eq_ignore_ascii_case(known)),
+        ([], _) => offered.is_empty(),
+        _ => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    let found = Value::from(selected.clone());
+    let message = "the upgrade was granted with another choice of subprotocol".to_owned();
+    let expected = own.map_or_else(|| format!("one of {text}"), |own| format!("the subprotocol {own}"));
+    Err(fail(shared, scope, step, scope.accused(step), message, expected, found))
+}
+
 /// Waits until a party under test asks for a connection, and grants it.
 async fn accept(
     shared: &Rc<RefCell<Shared>>,
@@ -647,7 +687,16 @@ async fn accept(
     who: usize,
     options: &ConnectOptions,
 ) -> Result<(), Stop> {
-    let until = shared.borrow().now + shared.borrow().plan.settings.timeout;
+    let until = {
+        let shared = shared.borrow();
+        let settings = &shared.plan.settings;
+        let patience = shared.now + settings.timeout;
+        // A `within` may be more patient than the run.
+        scope
+            .window
+            .as_ref()
+            .map_or(patience, |window| patience.max(window.since + window.limit + settings.slack))
+    };
     let found = wait_for(shared, Some(until), |shared| shared.requests[who].pop_front()).await;
     let shared = &mut *shared.borrow_mut();
     let name = shared.cast[who].name.clone();
@@ -680,15 +729,25 @@ async fn accept(
             Value::from(target),
         ));
     }
-    let subprotocol = match &options.subprotocol {
+    let wanted = match &options.subprotocol {
         Some(pattern) => {
             let text = expect::expression(pattern, &scope.bindings.borrow());
             Some(text.map_err(|error| scope.broken_flow(step, error))?)
         }
-        None => None,
+        None => shared.transport().subprotocol.clone(),
     };
-    shared.links[link].end.accept(subprotocol.as_deref());
+    let offered = &shared.links[link].subprotocols;
+    let selected =
+        wanted.and_then(|wanted| offered.iter().find(|one| one.eq_ignore_ascii_case(&wanted)).cloned());
+    let missing = options.subprotocol.is_some() && selected.is_none() && !step.cites.is_empty();
+    let offered = Value::from(offered.clone());
+    shared.links[link].end.accept(selected.as_deref());
     shared.links[link].stage = Stage::Open;
+    if missing {
+        let message = format!("{name} does not offer the subprotocol");
+        let expected = options.subprotocol.as_ref().map(pattern_text).unwrap_or_default();
+        return Err(fail(shared, scope, step, scope.accused(step), message, expected, offered));
+    }
     shared.observe(link, true, &What::Opened { target: &target });
     shared.note(link, false, "accepts".to_owned());
     shared.last_cause = shared.now;
@@ -984,6 +1043,10 @@ impl Shared {
         (0..self.links.len())
             .filter(|link| hears(self.links[*link].played) && !self.links[*link].stray)
             .collect()
+    }
+
+    fn transport(&self) -> &crate::corpus::Transport {
+        self.protocol.settings.transport(&self.plan.settings.edition)
     }
 
     /// The first message of a link that nobody has to expect to be silent about.
