@@ -125,6 +125,7 @@ impl FlowResult {
         if broken(|level| level == Level::Must) {
             verdict = Verdict::Fail;
             // The finding tells more than the step that failed after it.
+            reason = None;
         } else if let Some(finding) = undecided.filter(|_| matches!(verdict, Verdict::Pass | Verdict::Skip)) {
             verdict = Verdict::Inconclusive;
             reason = Some(finding.message.clone());

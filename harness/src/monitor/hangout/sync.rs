@@ -602,11 +602,13 @@ impl Sync {
             DueKind::Closed => link.closed.contains(&token),
             DueKind::Written => link.written.get(&token).is_some_and(|at| *at >= due.since),
         };
-        // Those who were there all the time; of a loss, only those who were told that it had come.
+        // Those who were there all the time, for sure: of two that came at nearly the same moment, nobody outside knows
+        // which was first. Of a loss, only those who were told that it had come.
+        let before = |link: &Link| link.opened_at + IN_FLIGHT <= due.since || link.token.as_ref() == Some(&token);
         let listeners: Vec<&Link> = self
             .links
             .values()
-            .filter(|link| link.is_open() && !link.confused && link.opened_at <= due.since)
+            .filter(|link| link.is_open() && !link.confused && before(link))
             .filter(|link| due.kind != DueKind::Closed || link.opened.contains(&token))
             .collect();
         let (sync, list, id, event) = match due.kind {

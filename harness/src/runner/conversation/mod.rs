@@ -502,7 +502,7 @@ impl Shared {
                 self.note(index, true, text);
             }
             WireEvent::Text(bytes) => {
-                let parsed = json::parse(&bytes);
+                let parsed = json::parse_received(&bytes);
                 let text = String::from_utf8_lossy(&bytes).into_owned();
                 self.heard = true;
                 let mut findings = Vec::new();

@@ -435,7 +435,7 @@ impl Shared {
                 let bytes: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
                 self.links[link].end.send_fragments(&bytes);
                 let text = parts.concat();
-                let parsed = text_json::parse(text.as_bytes());
+                let parsed = text_json::parse_sent(text.as_bytes());
                 let json = parsed.as_ref().map_err(|error| *error);
                 self.observe(link, false, &What::Text { text: &text, json });
                 self.note(link, false, text);
@@ -479,7 +479,7 @@ impl Shared {
         self.links[link].end.send(&Message::Text(text.clone()));
         let parsed = match value {
             Some(value) => Ok(value),
-            None => text_json::parse(text.as_bytes()),
+            None => text_json::parse_sent(text.as_bytes()),
         };
         self.observe(link, false, &What::Text { text: &text, json: parsed.as_ref().map_err(|error| *error) });
         self.note(link, false, text);
