@@ -2,6 +2,7 @@
 //! see what they claim to see.
 
 pub mod filter;
+pub mod matrix;
 
 use std::time::Duration;
 
