@@ -272,6 +272,10 @@ impl Relay {
             for id in ["HANGOUT-FROM-1", "HANGOUT-RELAY-4"] {
                 rulings.kept(id, seen.from, seen.at);
             }
+            let others = |(id, link): (&LinkId, &Link)| link.open && *id != sent.sender && !sent.named.contains(id);
+            if !sent.everyone && self.links.iter().any(others) {
+                rulings.kept("HANGOUT-RELAY-2", seen.from, seen.at);
+            }
             if sent.forged {
                 rulings.kept("HANGOUT-FROM-2", seen.from, seen.at);
             }
@@ -287,6 +291,9 @@ impl Relay {
                     actual(whole),
                 );
             } else {
+                if *last > 0 {
+                    rulings.kept("HANGOUT-RELAY-8", seen.from, seen.at);
+                }
                 *last = number;
             }
             return;

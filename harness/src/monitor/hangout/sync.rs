@@ -37,6 +37,8 @@ struct Link {
     /// Tokens told in `opened` and in `closed`.
     opened: BTreeSet<String>,
     closed: BTreeSet<String>,
+    /// When each token was first told in `closed`.
+    told_closed: BTreeMap<String, Time>,
     /// When each token was last told in `properties`.
     written: BTreeMap<String, Time>,
 }
@@ -169,6 +171,7 @@ impl Sync {
                 arrivals: VecDeque::new(),
                 opened: BTreeSet::new(),
                 closed: BTreeSet::new(),
+                told_closed: BTreeMap::new(),
                 written: BTreeMap::new(),
             },
         );
@@ -265,6 +268,9 @@ impl Sync {
             } else if link.opened.contains(token) && lists.opened.contains(token) {
                 rulings.kept("HANGOUT-CHG-7", seen.from, seen.at);
             }
+        }
+        for token in &lists.closed {
+            link.told_closed.entry(token.clone()).or_insert(seen.at);
         }
         for token in &lists.properties {
             let before = link.written.insert(token.clone(), seen.at);
@@ -668,6 +674,19 @@ impl Sync {
         self.late |= late;
     }
 
+    /// Accuses a loss that was told of somebody who is still there.
+    fn named_alive(&self, now: Time, rulings: &mut Rulings) {
+        let alive = |link: &&Link| link.is_open() && !link.confused;
+        for link in self.links.values().filter(alive) {
+            let Some(token) = &link.token else { continue };
+            let told = self.links.values().filter_map(|reader| reader.told_closed.get(token)).min();
+            if told.is_some_and(|told| now.since(*told) > self.limit()) {
+                let message = format!("{} was told as closed, and its connection is open", link.client.name);
+                rulings.broken("HANGOUT-CHG-3", &link.server, now, message, "only those that went in `closed`", Value::Null);
+            }
+        }
+    }
+
     /// Accuses what was never named, unless syncs are late anyway.
     fn never_named(&mut self, rulings: &mut Rulings) {
         for Unnamed { due, listener } in std::mem::take(&mut self.unnamed) {
@@ -750,6 +769,7 @@ impl Monitor for Sync {
     fn finish(&mut self, now: Time, rulings: &mut Rulings) {
         self.overdue(now, rulings);
         self.never_named(rulings);
+        self.named_alive(now, rulings);
         for link in self.links.values().filter(|link| link.is_open()) {
             if let Some((at, _)) = &link.pending
                 && now.since(*at) > PAIR_GAP + self.config.slack
