@@ -107,6 +107,8 @@ pub struct MonitorConfig {
 pub struct Rulings {
     /// In the order said.
     pub findings: Vec<Finding>,
+    /// Why nothing more can be judged: the party under test plainly speaks another edition.
+    pub other_edition: Option<String>,
 }
 
 impl Rulings {
@@ -126,6 +128,17 @@ impl Rulings {
         actual: Value,
     ) {
         self.push(requirement, Ruling::Broken, by, at, message.into(), expected.into(), actual);
+    }
+
+    /// The party under test plainly speaks another edition of the protocol: what it says cannot be judged by this one.
+    pub fn speaks(&mut self, edition: &str, by: &Party, sign: &str) {
+        if by.under_test {
+            let text = format!(
+                "{} speaks edition {edition} ({sign}); run with --edition {edition} to judge it",
+                by.name
+            );
+            self.other_edition.get_or_insert(text);
+        }
     }
 
     /// A lawful but poorer reading was seen; the verdict is a warning.

@@ -197,9 +197,10 @@ impl Peers {
             rulings.kept("COW-MSG-4", seen.from, seen.at);
             return true;
         }
-        let mut message = format!("unknown action `{action}`");
+        let message = format!("unknown action `{action}`");
         if there.contains(&action) {
-            message.push_str(&format!("; looks like edition {other}: run with --edition {other}"));
+            rulings.speaks(other, seen.from, &format!("it sends `{action}`"));
+            return false;
         }
         let expected = format!("one of {}", here.join(", "));
         rulings.broken("COW-MSG-4", seen.from, seen.at, message, expected, actual(whole));

@@ -96,6 +96,8 @@ pub enum Ending {
     Flow(String),
     /// The target sends without end.
     Flooded(String),
+    /// The party under test speaks another edition.
+    OtherEdition(String),
     /// The run was cut short.
     Interrupted,
 }
@@ -346,6 +348,12 @@ impl Conversation {
                     drop(shared);
                     self.task = None;
                     self.steps_ended(Ending::Flooded(text));
+                    break;
+                }
+                if let Some(text) = shared.rulings.other_edition.clone() {
+                    drop(shared);
+                    self.task = None;
+                    self.steps_ended(Ending::OtherEdition(text));
                     break;
                 }
             }
