@@ -50,6 +50,8 @@ pub struct Protocol {
     pub sinners: Vec<Sinner>,
     /// What `X greets Y` sends, by edition.
     pub greetings: BTreeMap<String, Greeting>,
+    /// The messages by which a role is known.
+    pub told_by: Vec<(String, Pattern)>,
 }
 
 /// A flow with its text.
@@ -256,6 +258,10 @@ pub struct Role {
     /// The more general role that it plays too: what binds that role binds it as well.
     #[serde(default)]
     pub is: Option<String>,
+    /// A pattern: whoever sends such a message has this role. Where several roles connect, live traffic tells them
+    /// apart by it.
+    #[serde(default, rename = "told-by")]
+    told_by: Option<String>,
 }
 
 /// What `X greets Y` sends.
@@ -443,6 +449,12 @@ impl Loader<'_> {
             Some((edition.clone(), Greeting { message, every: entry.every }))
         });
         let greetings = greetings.collect();
+        let told = settings.roles.iter().filter_map(|role| Some((&role.name, role.told_by.as_ref()?)));
+        let told_by = told
+            .filter_map(|(name, text)| {
+                Some((name.clone(), self.accept(parse_pattern(text), "protocol.toml", text)?))
+            })
+            .collect();
         let ignoring = settings.ignoring.iter().filter_map(|text| self.payload(text)).collect();
         let messages = settings.messages.iter().filter_map(|entry| self.message_rule(entry)).collect();
         let mut flows = Vec::new();
@@ -461,7 +473,7 @@ impl Loader<'_> {
                 sinners.extend(self.sinner(below, name));
             }
         }
-        Some(Protocol { settings, ignoring, messages, catalogue, flows, served, sinners, greetings })
+        Some(Protocol { settings, ignoring, messages, catalogue, flows, served, sinners, greetings, told_by })
     }
 
     fn shown(&self, file: &str) -> String {

@@ -155,7 +155,7 @@ fn stimuli() -> mpsc::Receiver<Stimulus> {
 }
 
 /// Ends when the program is asked to.
-async fn stopped() {
+pub(super) async fn stopped() {
     let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
         let _ = tokio::signal::ctrl_c().await;
         return;
