@@ -20,7 +20,7 @@ use crate::flow::ast::{
 use crate::flow::format::pattern_text;
 use crate::judge::finding::{Finding, Judge, Ruling};
 use crate::monitor::What;
-use crate::pattern::{Bindings, Bound, generate, json as text_json, matches};
+use crate::pattern::{Bindings, Bound, generate, json as text_json, matches, text_from};
 use crate::runner::plan::{Driver, Participant, Plan};
 use crate::runner::stimulus::Stimulus;
 
@@ -320,9 +320,10 @@ impl Shared {
     fn transmit(&mut self, scope: &Scope, step: &Step, link: usize, payload: &Payload) -> Result<(), Stop> {
         let payload = resolve(payload, &scope.bindings.borrow());
         let flow_error = |error: crate::pattern::Ungeneratable| scope.broken_flow(step, error);
-        let text_of =
-            |pattern: &Pattern| expect::expression(pattern, &scope.bindings.borrow()).map_err(flow_error);
-        let bytes_of = |bytes: &Bytes| match bytes {
+        let mut text_of = |pattern: &Pattern| {
+            text_from(pattern, &mut scope.bindings.borrow_mut(), &mut self.rng).map_err(flow_error)
+        };
+        let mut bytes_of = |bytes: &Bytes| match bytes {
             Bytes::Hex(bytes) => Ok(bytes.clone()),
             Bytes::Expression(pattern) => text_of(pattern).map(String::into_bytes),
         };
@@ -338,7 +339,7 @@ impl Shared {
                 self.send_text(link, text, None);
             }
             Payload::Fragments(parts) => {
-                let parts = parts.iter().map(text_of).collect::<Result<Vec<_>, _>>()?;
+                let parts = parts.iter().map(&mut text_of).collect::<Result<Vec<_>, _>>()?;
                 let bytes: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
                 self.links[link].end.send_fragments(&bytes);
                 let text = parts.concat();
@@ -479,7 +480,8 @@ fn request(
     };
     let query = pairs(&options.query)?;
     let mut headers = pairs(&options.headers)?;
-    let text_of = |pattern: &Pattern| expect::expression(pattern, &bindings).map_err(flow_error);
+    let mut text_of =
+        |pattern: &Pattern| text_from(pattern, &mut bindings, &mut shared.rng).map_err(flow_error);
     if let Some(subprotocol) = &options.subprotocol {
         headers.push(("sec-websocket-protocol".to_owned(), text_of(subprotocol)?));
     }
@@ -589,7 +591,7 @@ async fn accept(
     }
     let subprotocol = match &options.subprotocol {
         Some(pattern) => {
-            let text = expect::expression(pattern, &scope.bindings.borrow());
+            let text = text_from(pattern, &mut scope.bindings.borrow_mut(), &mut shared.rng);
             Some(text.map_err(|error| scope.broken_flow(step, error))?)
         }
         None => None,
