@@ -140,11 +140,7 @@ pub fn text_of(pattern: &Pattern, bindings: &Bindings) -> Result<String, Ungener
 }
 
 /// A text to send: a string expression, or a fresh text of any other pattern.
-pub fn text_from(
-    pattern: &Pattern,
-    bindings: &mut Bindings,
-    rng: &mut Rng,
-) -> Result<String, Ungeneratable> {
+pub fn text_from(pattern: &Pattern, bindings: &mut Bindings, rng: &mut Rng) -> Result<String, Ungeneratable> {
     match text_of(pattern, bindings) {
         Err(Ungeneratable::NotText(_) | Ungeneratable::Unbound(_)) => {}
         done => return done,

@@ -8,6 +8,8 @@ mod step;
 use super::ast::{Flow, HeaderLine, Name, Pattern, Payload, Span, Trivia};
 use crate::diagnostic::{self, Diagnostic};
 
+/// Errors after which the rest of a file is not read.
+const ERRORS: usize = 100;
 /// Brackets and blocks that may stand inside each other.
 const DEPTH: u32 = 48;
 
@@ -180,6 +182,13 @@ impl<'a> Parser<'a> {
     /// Passes over the rest of something that could not be read: to the end of the line on which its brackets close.
     fn recover(&mut self, start: usize) {
         self.brackets = 0;
+        if self.diagnostics.len() >= ERRORS {
+            // Whoever mends these will look again; a file that is no flow at all need not be read to its end.
+            let rest = Span::new(self.at, self.at);
+            self.diagnostics.push(diagnostic::too_many_errors(rest));
+            self.at = self.source.len();
+            return;
+        }
         let mut depth = 0_i32;
         let mut quote: Option<char> = None;
         let mut escaped = false;

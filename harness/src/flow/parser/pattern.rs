@@ -21,8 +21,23 @@ const TYPES: [(&str, TypeWord); 9] = [
 
 /// The words that a pattern may begin with.
 const WORDS: [&str; 17] = [
-    "_", "absent", "array", "base64", "boolean", "exactly", "false", "integer", "not", "null", "number", "object",
-    "string", "timestamp", "true", "unordered", "uuid",
+    "_",
+    "absent",
+    "array",
+    "base64",
+    "boolean",
+    "exactly",
+    "false",
+    "integer",
+    "not",
+    "null",
+    "number",
+    "object",
+    "string",
+    "timestamp",
+    "true",
+    "unordered",
+    "uuid",
 ];
 
 /// Factors that may follow one text: each is a level of the tree.
