@@ -14,7 +14,8 @@ pub fn context(protocol: &Protocol) -> Context {
         roles: protocol.settings.roles.iter().map(|role| (role.name.clone(), role.listens)).collect(),
         requirements: protocol.catalogue.iter().map(|requirement| requirement.id.clone()).collect(),
         editions: protocol.settings.editions.clone(),
-        variables: protocol.settings.settings.keys().cloned().collect(),
+        variables: protocol.settings.setting_names().cloned().collect(),
+        datagrams: protocol.settings.knows_datagrams(),
     }
 }
 

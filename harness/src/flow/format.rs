@@ -4,6 +4,7 @@ use super::ast::{
     Block, Bytes, CastMember, CloseSpec, ConnectOptions, Constant, Examples, Flow, HeaderItem, Key, Member,
     Name, Pattern, PatternKind, Payload, Step, StepKind, Trivia, TypeWord,
 };
+use super::parser::is_name;
 
 /// Lines that would be longer are broken at the members of their objects.
 const WIDTH: usize = 120;
@@ -237,19 +238,18 @@ impl Writer {
 }
 
 fn cast_member(member: &CastMember) -> String {
+    if let Some(owner) = &member.socket_of {
+        return format!("{} socket of {}", member.name.text, owner.text);
+    }
     let role = member.role.as_ref().map_or(String::new(), |role| format!(" {}", role.text));
     let count = member.count.map_or(String::new(), |count| format!(" * {count}"));
     format!("{}{role}{count}", member.name.text)
 }
 
 fn words(names: &[Name]) -> String {
-    let plain = |text: &str| {
-        text.starts_with(|c: char| c.is_alphabetic() || c == '_')
-            && text.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
-    };
     let words: Vec<String> = names
         .iter()
-        .map(|name| if plain(&name.text) { name.text.clone() } else { quote(&name.text) })
+        .map(|name| if is_name(&name.text) { name.text.clone() } else { quote(&name.text) })
         .collect();
     words.join(", ")
 }
@@ -287,6 +287,9 @@ fn write_step(out: &mut String, kind: &StepKind, broken: Option<usize>) {
             out.push_str(&format!("{} disconnects", who.text));
             write_close(out, close);
         }
+        StepKind::Knows { who, whom } => out.push_str(&format!("{} knows {}", who.text, whom.text)),
+        StepKind::Greets { who, whom } => out.push_str(&format!("{} greets {}", who.text, whom.text)),
+        StepKind::Stops { who } => out.push_str(&format!("{} stops", who.text)),
         StepKind::Vanishes { who } => out.push_str(&format!("{} vanishes", who.text)),
         StepKind::Stalls { who } => out.push_str(&format!("{} stalls", who.text)),
         StepKind::Resumes { who } => out.push_str(&format!("{} resumes", who.text)),

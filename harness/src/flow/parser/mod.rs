@@ -274,6 +274,11 @@ impl<'a> Parser<'a> {
             return "";
         }
         let mut end = rest.find(|c: char| !is_word(c)).unwrap_or(rest.len());
+        // `alice.punch`: a dot with a letter behind it goes on with the name.
+        while rest[end..].starts_with('.') && rest[end + 1..].starts_with(|c: char| c.is_alphabetic()) {
+            let more = &rest[end + 1..];
+            end += 1 + more.find(|c: char| !is_word(c)).unwrap_or(more.len());
+        }
         // `alice->server`: the dash belongs to the arrow.
         if rest[end..].starts_with('>') && rest[..end].ends_with('-') {
             end -= 1;
@@ -438,10 +443,15 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// True when a line begins with what can only be a step, or the end of a block.
+/// True when a text is read as one name, so that it needs no quotes.
+pub(super) fn is_name(text: &str) -> bool {
+    !text.is_empty() && Parser::new(text).peek_word() == text
+}
+
+/// True when a line begins with what can only be a step.
 fn begins_step(line: &str) -> bool {
     let line = line.trim_start_matches([' ', '\t', '\r']);
-    let word = &line[..line.find(|c: char| !is_word(c)).unwrap_or(line.len())];
+    let word = Parser::new(line).peek_word();
     let next = line[word.len()..].trim_start_matches([' ', '\t']);
     let next_word = &next[..next.find(|c: char| !is_word(c)).unwrap_or(next.len())];
     !word.is_empty()
