@@ -63,7 +63,11 @@ fn check_printed(protocol: &Arc<Protocol>, sinner: Option<Sinner>, detail: Detai
     let text = text.replace(&version, "flowproof VERSION");
     // The one time that is no virtual one stands in the last line.
     let took = regex::Regex::new(r"(?m)^(.*hangout: .* in )\d+ ms(.*)$").expect("compiles");
-    took.replace_all(&text, "${1}SOME ms${2}").into_owned()
+    let text = took.replace_all(&text, "${1}SOME ms${2}");
+    // So many requirements are kept as the catalogue has today.
+    let counts =
+        regex::Regex::new(r"(?m)^(requirements: )\d+( kept, \d+ broken, \d+ warned, )\d+").expect("compiles");
+    counts.replace_all(&text, "${1}SOME${2}SOME").into_owned()
 }
 
 #[test]
