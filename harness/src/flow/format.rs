@@ -4,6 +4,7 @@ use super::ast::{
     Block, Bytes, CastMember, CloseSpec, ConnectOptions, Constant, Examples, Flow, HeaderItem, Key, Member,
     Name, Pattern, PatternKind, Payload, Step, StepKind, Trivia, TypeWord,
 };
+use super::parser::is_name;
 
 /// Lines that would be longer are broken at the members of their objects.
 const WIDTH: usize = 120;
@@ -246,13 +247,9 @@ fn cast_member(member: &CastMember) -> String {
 }
 
 fn words(names: &[Name]) -> String {
-    let plain = |text: &str| {
-        text.starts_with(|c: char| c.is_alphabetic() || c == '_')
-            && text.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
-    };
     let words: Vec<String> = names
         .iter()
-        .map(|name| if plain(&name.text) { name.text.clone() } else { quote(&name.text) })
+        .map(|name| if is_name(&name.text) { name.text.clone() } else { quote(&name.text) })
         .collect();
     words.join(", ")
 }

@@ -15,7 +15,7 @@ use super::{Ending, Shared, Stop};
 use crate::flow::ast::{CloseSpec, Key, Pattern, PatternKind, Payload, Step};
 use crate::flow::format::{pattern_text, payload_text};
 use crate::judge::finding::{Finding, Judge, Ruling};
-use crate::pattern::{Bindings, Bound, Mismatch, json, matches, text_of, variable_text};
+use crate::pattern::{Bindings, Bound, Mismatch, json, matches, variable_text};
 
 /// How much longer than its limit a message is waited for, to tell late from missing.
 const GRACE: Duration = Duration::from_millis(750);
@@ -512,12 +512,4 @@ pub(super) fn seconds(duration: Duration) -> String {
     } else {
         format!("{:.2} s", duration.as_secs_f64())
     }
-}
-
-/// The text of a Ping, a Close reason, a path: a string expression, or a fresh value of a pattern.
-pub(super) fn expression(
-    pattern: &Pattern,
-    bindings: &Bindings,
-) -> Result<String, crate::pattern::Ungeneratable> {
-    text_of(pattern, bindings)
 }

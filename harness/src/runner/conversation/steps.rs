@@ -20,7 +20,7 @@ use crate::flow::ast::{
 use crate::flow::format::pattern_text;
 use crate::judge::finding::{Finding, Judge, Ruling};
 use crate::monitor::What;
-use crate::pattern::{Bindings, Bound, generate, json as text_json, matches};
+use crate::pattern::{Bindings, Bound, generate, json as text_json, matches, text_from, text_of};
 use crate::runner::plan::{Driver, Participant, Plan};
 use crate::runner::stimulus::Stimulus;
 
@@ -421,9 +421,10 @@ impl Shared {
     fn transmit(&mut self, scope: &Scope, step: &Step, link: usize, payload: &Payload) -> Result<(), Stop> {
         let payload = resolve(payload, &scope.bindings.borrow());
         let flow_error = |error: crate::pattern::Ungeneratable| scope.broken_flow(step, error);
-        let text_of =
-            |pattern: &Pattern| expect::expression(pattern, &scope.bindings.borrow()).map_err(flow_error);
-        let bytes_of = |bytes: &Bytes| match bytes {
+        let mut text_of = |pattern: &Pattern| {
+            text_from(pattern, &mut scope.bindings.borrow_mut(), &mut self.rng).map_err(flow_error)
+        };
+        let mut bytes_of = |bytes: &Bytes| match bytes {
             Bytes::Hex(bytes) => Ok(bytes.clone()),
             Bytes::Expression(pattern) => text_of(pattern).map(String::into_bytes),
         };
@@ -439,7 +440,7 @@ impl Shared {
                 self.send_text(link, text, None);
             }
             Payload::Fragments(parts) => {
-                let parts = parts.iter().map(text_of).collect::<Result<Vec<_>, _>>()?;
+                let parts = parts.iter().map(&mut text_of).collect::<Result<Vec<_>, _>>()?;
                 let bytes: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
                 self.links[link].end.send_fragments(&bytes);
                 let text = parts.concat();
@@ -584,10 +585,12 @@ fn request(
     };
     let query = pairs(&options.query)?;
     let mut headers = pairs(&options.headers)?;
-    let text_of = |pattern: &Pattern| expect::expression(pattern, &bindings).map_err(flow_error);
+    let transport = shared.transport().subprotocol.clone();
+    let mut text_of =
+        |pattern: &Pattern| text_from(pattern, &mut bindings, &mut shared.rng).map_err(flow_error);
     let offered = match &options.subprotocol {
         Some(subprotocol) => Some(text_of(subprotocol)?),
-        None => shared.transport().subprotocol.clone(),
+        None => transport,
     };
     // An empty offer is none.
     if let Some(offered) = offered.filter(|offered| !offered.is_empty()) {
@@ -666,7 +669,7 @@ fn selected(
     offered: &Pattern,
 ) -> Result<(), Stop> {
     let shared = &mut *shared.borrow_mut();
-    let text = expect::expression(offered, &scope.bindings.borrow());
+    let text = text_of(offered, &scope.bindings.borrow());
     let text = text.map_err(|error| scope.broken_flow(step, error))?;
     let offered: Vec<&str> = text.split(',').map(str::trim).filter(|one| !one.is_empty()).collect();
     let own = shared.transport().subprotocol.clone();
@@ -739,7 +742,7 @@ async fn accept(
     }
     let wanted = match &options.subprotocol {
         Some(pattern) => {
-            let text = expect::expression(pattern, &scope.bindings.borrow());
+            let text = text_from(pattern, &mut scope.bindings.borrow_mut(), &mut shared.rng);
             Some(text.map_err(|error| scope.broken_flow(step, error))?)
         }
         None => shared.transport().subprotocol.clone(),
