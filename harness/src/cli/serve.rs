@@ -12,6 +12,7 @@ use super::test::{edition, find, find_sinner, variable};
 use super::{exit, output, target};
 use crate::corpus::{Corpus, TransportKind};
 use crate::runner::stimulus as order;
+use crate::runner::variables::variables;
 use crate::world::reference::{ReferenceOptions, reference};
 
 /// What `serve` takes.
@@ -74,7 +75,7 @@ fn serve(args: &ServeArgs, corpus: &Corpus) -> Result<(), String> {
         edition(&protocol, args.edition.as_ref().or(sinner.as_ref().and_then(|one| one.edition.as_ref())))?;
     let transport = protocol.settings.transport(&edition);
     let mut settings = protocol.settings.settings.clone();
-    settings.extend(args.vars.iter().cloned());
+    settings.extend(variables(&protocol.settings, args.vars.iter().cloned().collect(), true));
     let mut options = ReferenceOptions {
         edition: &edition,
         seed: args.seed,

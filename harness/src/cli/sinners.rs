@@ -14,6 +14,7 @@ use crate::corpus::{Corpus, Protocol};
 use crate::report::Report;
 use crate::report::text::Style;
 use crate::runner::plan::{Driver, RunSettings};
+use crate::runner::variables::variables;
 use crate::runner::run::{RunConfig, Target, run as run_flows};
 use crate::sinner::Sinner;
 
@@ -62,7 +63,7 @@ pub(crate) fn judge(protocol: &Arc<Protocol>, sinner: &Sinner) -> Caught {
         target: Target::Reference(Some(sinner.clone())),
         settings: RunSettings {
             edition: edition.clone(),
-            variables: Default::default(),
+            variables: variables(&protocol.settings, Default::default(), true),
             driver: Driver::Certain,
             host: "localhost".to_owned(),
             path: protocol.settings.transport(edition).default_path.clone(),

@@ -27,7 +27,9 @@ pub(super) fn parse(url: &str, insecure: bool) -> Result<TargetUrl, String> {
         _ => return Err(format!("`{scheme}` is not a scheme flowproof knows; it takes ws:// and wss://")),
     };
     let (authority, path) = match rest.find('/') {
-        Some(place) => (&rest[..place], Some(rest[place..].to_owned())),
+        // The root alone says nothing of where the protocol is served.
+        Some(place) if rest.len() > place + 1 => (&rest[..place], Some(rest[place..].to_owned())),
+        Some(place) => (&rest[..place], None),
         None => (rest, None),
     };
     let name = authority.rsplit_once(':').filter(|(_, port)| port.chars().all(|c| c.is_ascii_digit()));

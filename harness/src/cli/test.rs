@@ -17,6 +17,7 @@ use crate::report::text::Style;
 use crate::report::{Report, human, json};
 use crate::runner::event::RunEvent;
 use crate::runner::plan::{Driver, RunSettings};
+use crate::runner::variables::variables;
 use crate::runner::run::{BUG, RunConfig, Target, run as run_flows};
 use crate::runner::verdict::Verdict;
 use crate::sinner::Sinner;
@@ -261,7 +262,7 @@ fn config(
     let (path, scheme) = (transport.default_path.clone(), transport.kind.scheme());
     let mut settings = RunSettings {
         edition,
-        variables: args.vars.iter().cloned().collect::<BTreeMap<_, _>>(),
+        variables: variables(&protocol.settings, given(args), in_memory),
         driver: match args.driver {
             DriverArg::Stdin => Driver::Certain,
             DriverArg::None => Driver::None,
@@ -318,6 +319,15 @@ fn config(
         budget: args.budget,
         stop: Arc::clone(stop),
     })
+}
+
+/// Variables from the environment (`FLOWPROOF_VAR_TOKEN` for `token`), those of the command line put over them. What
+/// should not be seen in a list of processes comes by the environment.
+fn given(args: &TestArgs) -> BTreeMap<String, String> {
+    let named = |(name, value): (String, String)| {
+        name.strip_prefix("FLOWPROOF_VAR_").map(|name| (name.to_lowercase().replace('_', "-"), value))
+    };
+    std::env::vars().filter_map(named).chain(args.vars.iter().cloned()).collect()
 }
 
 /// The first interrupt ends the run with its report; the second ends the program.

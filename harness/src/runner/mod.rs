@@ -5,5 +5,6 @@ pub mod event;
 pub mod plan;
 pub mod run;
 pub mod stimulus;
+pub mod variables;
 pub mod transcript;
 pub mod verdict;

@@ -143,7 +143,71 @@ fn row_label(table: &Examples, bound: &[(String, Bound)]) -> Option<String> {
 
 /// True when the flow, read for `role`, could find a requirement of that role kept or broken.
 pub fn judges_role(file: &FlowFile, protocol: &Protocol, role: &str) -> bool {
-    cited(file).iter().any(|id| protocol.catalogue.binds(id, role))
+    let binds = |id: &&Name| protocol.catalogue.binds(&id.text, role);
+    let reader = Reader { file, protocol, role };
+    let mut steps_cite = false;
+    walk(&file.flow.steps, &mut |step| steps_cite |= !step.cites.is_empty());
+    // What binds several roles is judged on the one that the steps are about, where there are such.
+    let own = |id: &&Name| {
+        let shared = protocol.catalogue.get(&id.text).is_some_and(|known| known.roles.len() > 1);
+        binds(id) && !(shared && steps_cite)
+    };
+    let header = file.flow.header.iter().any(|line| match &line.item {
+        HeaderItem::About(names) | HeaderItem::Unexpected(names) => names.iter().any(|id| own(&id)),
+        _ => false,
+    });
+    header || reader.judges(&file.flow.steps, &binds)
+}
+
+/// Reads a flow for one role: a requirement that binds several roles is judged on whoever acts where it is cited.
+struct Reader<'a> {
+    file: &'a FlowFile,
+    protocol: &'a Protocol,
+    role: &'a str,
+}
+
+impl Reader<'_> {
+    fn judges(&self, steps: &[Step], binds: &impl Fn(&&Name) -> bool) -> bool {
+        steps.iter().any(|step| {
+            let branches = match &step.kind {
+                StepKind::Either(branches) => branches.iter().flat_map(|branch| &branch.cites).collect(),
+                _ => Vec::new(),
+            };
+            let cites = step.cites.iter().chain(branches).any(|id| binds(&id));
+            (cites && self.acts(step)) || blocks(&step.kind).iter().any(|block| self.judges(&block.steps, binds))
+        })
+    }
+
+    /// True when the role is the one that acts in a step, or may be.
+    fn acts(&self, step: &Step) -> bool {
+        let is = |name: &Name| self.role_of(name) == Some(self.role);
+        match &step.kind {
+            StepKind::Arrow { from: who, .. }
+            | StepKind::Closes { who, .. }
+            | StepKind::Disconnects { who, .. }
+            | StepKind::Drops { who, .. }
+            | StepKind::Refuses { who, .. }
+            | StepKind::Vanishes { who } => is(who),
+            StepKind::Connects { who, .. } => is(who) || listens(self.protocol, self.role),
+            StepKind::Served | StepKind::Opens { .. } => listens(self.protocol, self.role),
+            StepKind::Does { .. } => false,
+            // Silence is kept by those who could talk: with roles that differ, not by the ones who listen for it.
+            StepKind::Quiet { who, .. } => {
+                let roles: BTreeSet<&str> = cast_members(self.file).into_iter().map(|(_, role, _)| role).collect();
+                roles.len() < 2 || !who.iter().all(is)
+            }
+            StepKind::Let { .. }
+            | StepKind::Resumes { .. }
+            | StepKind::Settle
+            | StepKind::Stalls { .. }
+            | StepKind::Wait(_) => true,
+            _ => blocks(&step.kind).iter().any(|block| block.steps.iter().any(|step| self.acts(step))),
+        }
+    }
+
+    fn role_of(&self, name: &Name) -> Option<&str> {
+        cast_members(self.file).into_iter().find(|(known, ..)| known.text == name.text).map(|(_, role, _)| role)
+    }
 }
 
 /// Every requirement that the flow cites, is about, or accuses.
@@ -205,7 +269,7 @@ pub fn plan(
     }
     // What arrives at a client is not the business of a rule that binds servers only; and where strangers talk too,
     // nobody can say what was to be expected.
-    let unexpected = unexpected.filter(|id| protocol.catalogue.binds(id, role) && !settings.shared);
+    let unexpected = unexpected.filter(|id| protocol.catalogue.binds_in(id, role, &settings.edition) && !settings.shared);
     let outside = settings.variables.iter().chain(&protocol.settings.settings);
     let outside = first_of_each(outside);
     rows(file)

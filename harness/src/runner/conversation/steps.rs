@@ -300,7 +300,9 @@ impl Shared {
             Some(_) => return,
             None => ids(&step.cites),
         };
-        self.kept.extend(cites.into_iter().filter(|id| self.protocol.catalogue.binds(id, &self.plan.role)));
+        let settings = &self.plan.settings;
+        let binds = |id: &String| self.protocol.catalogue.binds_in(id, &self.plan.role, &settings.edition);
+        self.kept.extend(cites.into_iter().filter(binds));
     }
 
     /// The latest link between two participants.
