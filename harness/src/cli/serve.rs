@@ -46,7 +46,8 @@ pub(super) struct ServeArgs {
 /// Runs the command.
 pub(super) fn run(args: &ServeArgs, corpus: &Corpus) -> u8 {
     match serve(args, corpus) {
-        Ok(()) => exit::OK,
+        Ok(true) => exit::OK,
+        Ok(false) => exit::FAIL,
         Err(error) => {
             output::complain(&format!("error: {error}"));
             exit::USAGE
@@ -54,7 +55,8 @@ pub(super) fn run(args: &ServeArgs, corpus: &Corpus) -> u8 {
     }
 }
 
-fn serve(args: &ServeArgs, corpus: &Corpus) -> Result<(), String> {
+/// Serves until it is over; false when a role could not do what it was told.
+fn serve(args: &ServeArgs, corpus: &Corpus) -> Result<bool, String> {
     let protocol = find(corpus, &args.protocol)?;
     let sinner = args.sinner.as_deref().map(|name| find_sinner(&protocol, name)).transpose()?;
     let known = &protocol.settings.roles;
@@ -105,7 +107,8 @@ fn serve(args: &ServeArgs, corpus: &Corpus) -> Result<(), String> {
         let complain = |error: &str| output::complain(&format!("warning: {error}"));
         let ran = run_loop::run(station.as_mut(), place, stimuli(), stopped(), complain).await;
         ran.map_err(|error| error.to_string())
-    })
+    })?;
+    Ok(!station.has_failed())
 }
 
 async fn listen(wanted: SocketAddr, kind: TransportKind) -> Result<Place, String> {

@@ -69,6 +69,7 @@ pub(crate) fn judge(protocol: &Arc<Protocol>, sinner: &Sinner) -> Caught {
             path: protocol.settings.transport(edition).default_path.clone(),
             slack: Duration::ZERO,
             timeout: protocol.settings.timing.timeout,
+            started: true,
             exclusive: true,
             shared: false,
             seed: 1,

@@ -45,7 +45,7 @@ pub(super) fn parse(url: &str, insecure: bool) -> Result<TargetUrl, String> {
         true => Some(tls(plain, insecure)?),
         false => None,
     };
-    Ok(TargetUrl { place: Place::Listens { address, tls }, address, host: authority.to_owned(), path })
+    Ok(TargetUrl { place: Place::Listens { address, tls, program: None }, address, host: authority.to_owned(), path })
 }
 
 fn tls(name: &str, insecure: bool) -> Result<Tls, String> {

@@ -273,6 +273,7 @@ fn config(
         path: path.clone(),
         slack: args.slack.unwrap_or(if in_memory { Duration::ZERO } else { protocol.settings.timing.slack }),
         timeout: args.timeout.unwrap_or(protocol.settings.timing.timeout),
+        started: url.is_none(),
         exclusive: !args.shared,
         shared: args.shared,
         seed: args.seed,

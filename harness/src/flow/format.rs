@@ -1,6 +1,6 @@
 //! Writes a flow back: the same tree, comments kept, in one style.
 
-use super::ast::{
+use super::ast::{ExitStatus, 
     Block, Bytes, CastMember, CloseSpec, ConnectOptions, Constant, Examples, Flow, HeaderItem, Key, Member,
     Name, Pattern, PatternKind, Payload, Step, StepKind, Trivia, TypeWord,
 };
@@ -284,6 +284,15 @@ fn write_step(out: &mut String, kind: &StepKind, broken: Option<usize>) {
             out.push_str(&format!("{} disconnects", who.text));
             write_close(out, close);
         }
+        StepKind::Exits { who, how } => {
+            let how = match how {
+                Some(ExitStatus::Failure) => " with failure",
+                Some(ExitStatus::Success) => " with success",
+                None => "",
+            };
+            out.push_str(&format!("{} exits{how}", who.text));
+        }
+        StepKind::Stops { who } => out.push_str(&format!("{} stops", who.text)),
         StepKind::Vanishes { who } => out.push_str(&format!("{} vanishes", who.text)),
         StepKind::Stalls { who } => out.push_str(&format!("{} stalls", who.text)),
         StepKind::Resumes { who } => out.push_str(&format!("{} resumes", who.text)),

@@ -180,7 +180,11 @@ impl<'a> Checker<'a> {
                 self.participant(who);
                 [&close.code, &close.reason].into_iter().flatten().for_each(|part| self.pattern(part, bound));
             }
-            StepKind::Vanishes { who } | StepKind::Stalls { who } | StepKind::Resumes { who } => {
+            StepKind::Vanishes { who }
+            | StepKind::Stalls { who }
+            | StepKind::Resumes { who }
+            | StepKind::Exits { who, .. }
+            | StepKind::Stops { who } => {
                 self.participant(who)
             }
             StepKind::Closes { who, whom, close } => {

@@ -37,6 +37,8 @@ pub struct RunSettings {
     pub slack: Duration,
     /// How long an arrow waits.
     pub timeout: Duration,
+    /// True when the program under test is ours to start and to stop, so that its end can be seen.
+    pub started: bool,
     /// True when nobody else uses the target.
     pub exclusive: bool,
     /// True when strangers use the target at the same time.
@@ -144,6 +146,9 @@ fn row_label(table: &Examples, bound: &[(String, Bound)]) -> Option<String> {
 /// True when the flow, read for `role`, could find a requirement of that role kept or broken.
 pub fn judges_role(file: &FlowFile, protocol: &Protocol, role: &str) -> bool {
     let binds = |id: &&Name| protocol.catalogue.binds(&id.text, role);
+    if !cast_members(file).iter().any(|(_, known, _)| *known == role) {
+        return false;
+    }
     let reader = Reader { file, protocol, role };
     let mut steps_cite = false;
     walk(&file.flow.steps, &mut |step| steps_cite |= !step.cites.is_empty());
@@ -187,14 +192,19 @@ impl Reader<'_> {
             | StepKind::Disconnects { who, .. }
             | StepKind::Drops { who, .. }
             | StepKind::Refuses { who, .. }
+            | StepKind::Exits { who, .. }
             | StepKind::Vanishes { who } => is(who),
             StepKind::Connects { who, .. } => is(who) || listens(self.protocol, self.role),
             StepKind::Served | StepKind::Opens { .. } => listens(self.protocol, self.role),
-            StepKind::Does { .. } => false,
-            // Silence is kept by those who could talk: with roles that differ, not by the ones who listen for it.
+            StepKind::Does { .. } | StepKind::Stops { .. } => false,
+            // Silence is kept by those at the other end: where some connect to others, those of the other kind.
             StepKind::Quiet { who, .. } => {
                 let roles: BTreeSet<&str> = cast_members(self.file).into_iter().map(|(_, role, _)| role).collect();
-                roles.len() < 2 || !who.iter().all(is)
+                let own = listens(self.protocol, self.role);
+                let opposite = |name: &Name| {
+                    self.role_of(name).is_some_and(|other| listens(self.protocol, other) != own)
+                };
+                roles.len() < 2 || who.iter().any(opposite)
             }
             StepKind::Let { .. }
             | StepKind::Resumes { .. }
@@ -328,6 +338,15 @@ fn skip_reason(file: &FlowFile, protocol: &Protocol, role: &str, settings: &RunS
             driven |= under_test.contains(&who.text);
         }
     });
+    let mut ends = false;
+    walk(&file.flow.steps, &mut |step| {
+        if let StepKind::Exits { who, .. } | StepKind::Stops { who } = &step.kind {
+            ends |= under_test.contains(&who.text);
+        }
+    });
+    if ends && !settings.started {
+        return Some("needs a program that flowproof starts: give its command with --exec".to_owned());
+    }
     if driven && settings.driver == Driver::None {
         return Some("needs a driver: somebody has to tell the program what to do".to_owned());
     }

@@ -32,6 +32,8 @@ struct Side {
     participant: usize,
     listens: bool,
     machine: Box<dyn Station>,
+    /// The conversation has been told that it is over.
+    exited: bool,
     /// From the machine's own numbers to the conversation's.
     links: BTreeMap<LinkId, LinkId>,
 }
@@ -57,7 +59,7 @@ pub fn run(
             sinner,
         };
         let machine = reference(&protocol.settings.name, &one.role, &options)?;
-        references.push(Side { participant, listens: one.listens, machine, links: BTreeMap::new() });
+        references.push(Side { participant, listens: one.listens, machine, exited: false, links: BTreeMap::new() });
     }
     let conversation = Conversation::new(plan, protocol, began);
     let mut world = World { now: began, conversation, references, stalled: BTreeMap::new() };
@@ -88,6 +90,12 @@ impl World {
             while let Some(output) = self.references[place].machine.poll_output() {
                 moved = true;
                 self.from_reference(place, output);
+            }
+            let side = &mut self.references[place];
+            if side.machine.is_over() && !std::mem::replace(&mut side.exited, true) {
+                moved = true;
+                let well = !side.machine.has_failed();
+                self.conversation.handle(self.now, Input::Exited(side.participant, well));
             }
         }
         moved
@@ -127,6 +135,11 @@ impl World {
                 if let Some(waiting) = self.stalled.remove(&link) {
                     let bytes: Vec<u8> = waiting.into();
                     self.conversation.handle(now, Input::Bytes(link, &bytes));
+                }
+            }
+            Output::Stop(participant) => {
+                if let Some(side) = self.references.iter_mut().find(|side| side.participant == participant) {
+                    side.machine.leave(now);
                 }
             }
             Output::Stimulus(participant, order) => {

@@ -3,20 +3,22 @@
 use super::{Failed, Parsed, Parser};
 use crate::diagnostic;
 use crate::flow::ast::{
-    Block, Branch, CloseSpec, ConnectOptions, Name, Pattern, Span, Step, StepKind, Trivia,
+    Block, Branch, CloseSpec, ConnectOptions, ExitStatus, Name, Pattern, Span, Step, StepKind, Trivia,
 };
 
 /// What a participant can do.
-pub(super) const VERBS: [&str; 10] = [
+pub(super) const VERBS: [&str; 12] = [
     "closes",
     "connects",
     "disconnects",
     "does",
     "drops",
+    "exits",
     "opens",
     "refuses",
     "resumes",
     "stalls",
+    "stops",
     "vanishes",
 ];
 
@@ -191,6 +193,11 @@ impl Parser<'_> {
             "disconnects" => StepKind::Disconnects { who, close: self.close_spec()? },
             "vanishes" => StepKind::Vanishes { who },
             "stalls" => StepKind::Stalls { who },
+            "stops" => StepKind::Stops { who },
+            "exits" if !self.word("with") => StepKind::Exits { who, how: None },
+            "exits" if self.word("failure") => StepKind::Exits { who, how: Some(ExitStatus::Failure) },
+            "exits" if self.word("success") => StepKind::Exits { who, how: Some(ExitStatus::Success) },
+            "exits" => return self.wrong("`success` or `failure`"),
             "resumes" => StepKind::Resumes { who },
             "closes" => {
                 let whom = self.name("the participant whose connection is closed")?;

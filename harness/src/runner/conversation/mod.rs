@@ -52,6 +52,8 @@ pub enum Input<'a> {
     Ended(LinkId, bool),
     /// The network has taken so many of the bytes that were written.
     Written(LinkId, usize),
+    /// The program that plays a participant under test has ended; true when it says that all went well.
+    Exited(usize, bool),
     /// Time has passed.
     Tick,
 }
@@ -69,6 +71,8 @@ pub enum Output {
     Reset(LinkId),
     /// Stop reading from the connection, or go on.
     Stall(LinkId, bool),
+    /// Ask the program that plays a participant under test to end in order.
+    Stop(usize),
     /// Tell the program that plays a participant under test what to do.
     Stimulus(usize, Stimulus),
 }
@@ -154,6 +158,8 @@ pub(crate) struct Shared {
     received: u64,
     served_runs: u32,
     stimulated: Option<(usize, u64)>,
+    /// Programs under test that have ended, and whether they say that all went well.
+    exits: BTreeMap<usize, bool>,
 }
 
 /// One run of one flow.
@@ -213,6 +219,7 @@ impl Conversation {
             received: 0,
             served_runs: 0,
             stimulated: None,
+            exits: BTreeMap::new(),
             plan: Rc::clone(&plan),
             protocol,
         };
@@ -239,6 +246,9 @@ impl Conversation {
                     if let Some(link) = shared.links.get_mut(link.0 as usize) {
                         link.unwritten = link.unwritten.saturating_sub(count);
                     }
+                }
+                Input::Exited(participant, well) => {
+                    shared.exits.entry(participant).or_insert(well);
                 }
                 Input::Tick => {}
             }
