@@ -405,16 +405,20 @@ impl Machine for Control {
         }
     }
 
-    /// A stem of the catalogue with the data of the request, or `quit`.
+    /// `request` with a `type` (a stem of the catalogue) and `data`, or `quit`.
     fn command(name: &str, with: &Value) -> Result<ControlCommand, String> {
         if name == "quit" {
             return Ok(ControlCommand::Quit);
         }
-        let stem = requests(Direction::ControlToMaster).find(|stem| *stem == name).ok_or_else(|| {
+        if name != "request" {
+            return Err(format!("a clusterio control cannot `{name}`; it can `request` and `quit`"));
+        }
+        let wanted = with["type"].as_str().unwrap_or_default();
+        let stem = requests(Direction::ControlToMaster).find(|stem| *stem == wanted).ok_or_else(|| {
             let known: Vec<&str> = requests(Direction::ControlToMaster).collect();
-            format!("a clusterio control cannot `{name}`; it can `quit` and ask {}", known.join(", "))
+            format!("a clusterio control cannot request `{wanted}`; it can request {}", known.join(", "))
         })?;
-        Ok(ControlCommand::Request(stem, with.as_object().cloned().unwrap_or_default()))
+        Ok(ControlCommand::Request(stem, with["data"].as_object().cloned().unwrap_or_default()))
     }
 
     fn leave() -> Option<ControlCommand> {
