@@ -2,6 +2,7 @@
 //! role, and thin drivers that put them on sockets.
 
 pub mod clusterio;
+pub mod cow;
 pub mod driver;
 pub mod hangout;
 pub mod machine;

@@ -11,14 +11,14 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::{exit, output, target};
-use crate::corpus::{Corpus, Protocol, parse_duration};
+use crate::corpus::{Corpus, Protocol, TransportKind, parse_duration};
 use crate::flow::resolve::nearest;
 use crate::report::text::Style;
 use crate::report::{Report, human, json};
 use crate::runner::event::RunEvent;
 use crate::runner::plan::{Driver, RunSettings};
-use crate::runner::variables::variables;
 use crate::runner::run::{BUG, RunConfig, Target, run as run_flows};
+use crate::runner::variables::variables;
 use crate::runner::verdict::Verdict;
 use crate::sinner::Sinner;
 
@@ -259,30 +259,29 @@ fn config(
     let wanted = args.edition.as_ref().or(sinner.as_ref().and_then(|sinner| sinner.edition.as_ref()));
     let edition = edition(&protocol, wanted)?;
     let transport = protocol.settings.transport(&edition);
-    let (path, scheme) = (transport.default_path.clone(), transport.kind.scheme());
-    let mut settings = RunSettings {
-        edition,
-        variables: variables(&protocol.settings, given(args), in_memory),
-        driver: match args.driver {
-            DriverArg::Stdin => Driver::Certain,
-            DriverArg::None => Driver::None,
-            DriverArg::Auto if in_memory => Driver::Certain,
-            DriverArg::Auto => Driver::Perhaps,
-        },
-        host: "localhost".to_owned(),
-        path: path.clone(),
-        slack: args.slack.unwrap_or(if in_memory { Duration::ZERO } else { protocol.settings.timing.slack }),
-        timeout: args.timeout.unwrap_or(protocol.settings.timing.timeout),
-        started: url.is_none(),
-        exclusive: !args.shared,
-        shared: args.shared,
-        seed: args.seed,
+    let (path, kind) = (transport.default_path.clone(), transport.kind);
+    let mut settings = RunSettings::in_memory(&protocol, &edition, args.seed);
+    settings.variables = variables(&protocol.settings, given(args), in_memory);
+    settings.started = url.is_none();
+    settings.driver = match args.driver {
+        DriverArg::Stdin => Driver::Certain,
+        DriverArg::None => Driver::None,
+        DriverArg::Auto if in_memory => Driver::Certain,
+        DriverArg::Auto => Driver::Perhaps,
     };
+    if !in_memory {
+        settings.slack = protocol.settings.timing.slack;
+        settings.told = args.exec.as_deref().is_some_and(|command| command.contains("{peer"));
+    }
+    settings.slack = args.slack.unwrap_or(settings.slack);
+    settings.timeout = args.timeout.unwrap_or(settings.timeout);
+    settings.exclusive = !args.shared;
+    settings.shared = args.shared;
     let target = match (url, &args.exec) {
         (Some(url), _) => {
             let listens =
                 protocol.settings.roles.iter().any(|role| role.listens && roles.contains(&role.name));
-            if !listens {
+            if !listens && kind != TransportKind::Udp {
                 return Err(format!(
                     "a {} does not listen; start it with --exec 'COMMAND {{url}}'",
                     roles.join(", ")
@@ -295,10 +294,11 @@ fn config(
             }
             // Flows run side by side there, and each sees the others' clients.
             settings.exclusive = false;
+            settings.addresses = parsed.address.ip().is_loopback();
             Target::Url { url: url.to_owned(), place: parsed.place, address: parsed.address }
         }
         (None, Some(command)) => {
-            Target::Exec { command: command.clone(), url: format!("{scheme}://{{}}{path}") }
+            Target::Exec { command: command.clone(), url: format!("{}://{{}}{path}", kind.scheme()) }
         }
         (None, None) => Target::Reference(sinner),
     };
@@ -390,18 +390,15 @@ fn run_one(args: &TestArgs, config: &RunConfig, style: Style, mut log: Option<&m
     let report = Report::from_events(&events, &config.protocol).expect("a run begins before it ends");
     if human {
         let mut text = String::new();
-        for flow in &report.flows {
-            if matches!(flow.verdict, Verdict::Fail | Verdict::Warn | Verdict::Inconclusive | Verdict::Error)
-            {
-                text.push('\n');
-                text.push_str(&human::failure(
-                    flow,
-                    &config.protocol,
-                    &again(args, config, &flow.name),
-                    style,
-                ));
-            }
+        let detail = if args.verbose { human::Detail::Full } else { human::Detail::Short };
+        let places = human::telling(&report, detail);
+        for place in &places {
+            let flow = &report.flows[*place];
+            let again = again(args, config, &flow.name);
+            text.push('\n');
+            text.push_str(&human::failure(flow, &config.protocol, &again, detail, style));
         }
+        text.push_str(&human::left_out(&report, places.len()));
         text.push('\n');
         let partial = !args.filter.is_empty() || !args.tag.is_empty() || args.shard.is_some();
         text.push_str(&human::summary(&report, &config.protocol, partial, style));
@@ -420,7 +417,7 @@ fn again(args: &TestArgs, config: &RunConfig, flow: &str) -> String {
         command.push_str(&format!(" {url}"));
     }
     if let Some(exec) = &args.exec {
-        command.push_str(&format!(" --exec '{exec}'"));
+        command.push_str(&format!(" --exec {}", quoted(exec)));
     }
     if let Some(role) = &args.role {
         command.push_str(&format!(" --role {role}"));
@@ -429,12 +426,17 @@ fn again(args: &TestArgs, config: &RunConfig, flow: &str) -> String {
         command.push_str(&format!(" --sinner {sinner}"));
     }
     for (name, value) in &args.vars {
-        command.push_str(&format!(" --var '{name}={value}'"));
+        command.push_str(&format!(" --var {}", quoted(&format!("{name}={value}"))));
     }
     if args.seed != 1 {
         command.push_str(&format!(" --seed {}", args.seed));
     }
-    format!("{command} --filter '{flow}'")
+    format!("{command} --filter {}", quoted(flow))
+}
+
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 fn write_folder(folder: &std::path::Path, reports: &[(Report, Arc<Protocol>)]) -> std::io::Result<()> {

@@ -1,5 +1,6 @@
 //! The requirements of a protocol: one list from which citations, `explain`, coverage and the reports are made.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,10 @@ pub struct Requirement {
     /// it. A trailing `*` stands for any ending.
     #[serde(default)]
     pub explains: Vec<String>,
+    /// Requirements of which nothing can be seen where something does not come because this one is broken: such
+    /// accusations, and only those, follow from it. A trailing `*` stands for any ending.
+    #[serde(default, rename = "explains-missing")]
+    pub explains_missing: Vec<String>,
     /// Why nobody outside can observe it, when that is so.
     #[serde(default)]
     pub untested: Option<String>,
@@ -66,6 +71,9 @@ pub struct Requirement {
 pub struct Catalogue {
     #[serde(default, rename = "requirement")]
     requirements: Vec<Requirement>,
+    /// The more general role that a role plays too, from `protocol.toml`.
+    #[serde(skip)]
+    pub kinds: BTreeMap<String, String>,
 }
 
 impl Catalogue {
@@ -74,14 +82,18 @@ impl Catalogue {
         self.requirements.iter().find(|requirement| requirement.id == id)
     }
 
-    /// True when an accusation of `follower` follows from a broken `root` in the same flow.
-    pub fn explains(&self, root: &str, follower: &str) -> bool {
+    /// True when an accusation of `follower` follows from a broken `root` in the same flow; `missing` says that the
+    /// accusation is about something that did not come.
+    pub fn explains(&self, root: &str, follower: &str, missing: bool) -> bool {
+        let names = |patterns: &[String]| {
+            patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+                Some(start) => follower.starts_with(start),
+                None => follower == pattern,
+            })
+        };
         root != follower
             && self.get(root).is_some_and(|requirement| {
-                requirement.explains.iter().any(|pattern| match pattern.strip_suffix('*') {
-                    Some(start) => follower.starts_with(start),
-                    None => follower == pattern,
-                })
+                names(&requirement.explains) || (missing && names(&requirement.explains_missing))
             })
     }
 
@@ -102,11 +114,14 @@ impl Catalogue {
 
     /// True unless `id` is known to belong to other editions only.
     pub fn is_of(&self, id: &str, edition: &str) -> bool {
-        self.get(id).is_none_or(|known| known.editions.is_empty() || known.editions.iter().any(|one| one == edition))
+        self.get(id)
+            .is_none_or(|known| known.editions.is_empty() || known.editions.iter().any(|one| one == edition))
     }
 
     /// True when `id` binds `role`.
     pub fn binds(&self, id: &str, role: &str) -> bool {
-        self.get(id).is_some_and(|requirement| requirement.roles.iter().any(|bound| bound == role))
+        let kind = self.kinds.get(role).map_or(role, String::as_str);
+        self.get(id)
+            .is_some_and(|requirement| requirement.roles.iter().any(|bound| bound == role || bound == kind))
     }
 }

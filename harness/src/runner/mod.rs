@@ -5,6 +5,6 @@ pub mod event;
 pub mod plan;
 pub mod run;
 pub mod stimulus;
-pub mod variables;
 pub mod transcript;
+pub mod variables;
 pub mod verdict;

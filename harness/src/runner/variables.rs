@@ -39,7 +39,8 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
-        let held = chunk.iter().fold(0_u32, |held, byte| (held << 8) | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let held =
+            chunk.iter().fold(0_u32, |held, byte| (held << 8) | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for place in 0..=chunk.len() {
             text.push(char::from(DIGITS[(held >> (18 - 6 * place)) as usize & 63]));
         }
@@ -54,7 +55,10 @@ mod tests {
     #[test]
     fn a_token_is_signed_as_the_standard_says() {
         // The parts were made with another implementation.
-        let token = signed("the reference's secret, known to everybody", &json!({"id":"api","iat":1584748800,"exp":4102444800_u64}));
+        let token = signed(
+            "the reference's secret, known to everybody",
+            &json!({"id":"api","iat":1584748800,"exp":4102444800_u64}),
+        );
         let expected = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.\
                         eyJpZCI6ImFwaSIsImlhdCI6MTU4NDc0ODgwMCwiZXhwIjo0MTAyNDQ0ODAwfQ.\
                         rLKXw2m0Brsful2DWQZMv2NNppTbKMwy8dRY3pFHdMs";

@@ -96,7 +96,9 @@ impl FlowResult {
             .into_iter()
             // A monitor may speak of a requirement that this edition or role does not know.
             .filter(|finding| match &finding.requirement {
-                Some(id) => catalogue.get(id).is_none() || catalogue.binds_in(id, &plan.role, &plan.settings.edition),
+                Some(id) => {
+                    catalogue.get(id).is_none() || catalogue.binds_in(id, &plan.role, &plan.settings.edition)
+                }
                 None => true,
             })
             .collect();
@@ -125,6 +127,7 @@ impl FlowResult {
         if broken(|level| level == Level::Must) {
             verdict = Verdict::Fail;
             // The finding tells more than the step that failed after it.
+            reason = None;
         } else if let Some(finding) = undecided.filter(|_| matches!(verdict, Verdict::Pass | Verdict::Skip)) {
             verdict = Verdict::Inconclusive;
             reason = Some(finding.message.clone());
@@ -178,8 +181,9 @@ fn demote_consequences(findings: &mut [Finding], catalogue: &Catalogue) {
     for finding in findings.iter_mut().filter(|finding| finding.ruling == Ruling::Broken) {
         let Some(id) = finding.requirement.clone() else { continue };
         let root = broken.iter().find(|(root, at)| {
-            let mutual = catalogue.explains(&id, root);
-            catalogue.explains(root, &id) && (!mutual || *at < finding.at)
+            let missing = finding.actual.is_null();
+            let mutual = catalogue.explains(&id, root, missing);
+            catalogue.explains(root, &id, missing) && (!mutual || *at < finding.at)
         });
         if let Some((root, _)) = root {
             finding.ruling = Ruling::Noted;

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flowproof_reference::driver::host::{Host, Station};
 use flowproof_reference::machine::Machine;
-use flowproof_reference::{clusterio, hangout};
 use flowproof_reference::transport::Framing;
 use flowproof_reference::transport::websocket::WebSocketConfig;
+use flowproof_reference::{clusterio, cow, hangout};
 
 use crate::sinner::Sinner;
 use crate::sinner::filter::RuleFilter;
@@ -19,6 +19,8 @@ pub struct ReferenceOptions<'a> {
     pub edition: &'a str,
     /// Seeds tokens and the like.
     pub seed: u64,
+    /// Milliseconds since 1970 when the run begins, where the real time matters.
+    pub epoch: Option<u64>,
     /// Host and port of the other side, for a role that connects.
     pub authority: &'a str,
     /// The path asked for, for a role that connects.
@@ -81,6 +83,22 @@ pub fn reference(
                 ..clusterio::ControlConfig::default()
             };
             Ok(station(clusterio::Control::new(config), clusterio_framing(), options))
+        }
+        ("cow", "relay") => {
+            let mut config =
+                cow::RelayConfig { faults: faults(options, cow::Fault::from_name)?, ..Default::default() };
+            config.epoch = options.epoch.unwrap_or(config.epoch);
+            config.key = options.settings.get("key").cloned().unwrap_or(config.key);
+            Ok(station(cow::Relay::new(config), websocket(), options))
+        }
+        ("cow", "peer") => {
+            let mut config =
+                cow::PeerConfig { faults: faults(options, cow::Fault::from_name)?, ..Default::default() };
+            config.epoch = options.epoch.unwrap_or(config.epoch);
+            config.path = options.path.to_owned();
+            config.edition = cow::Edition::from_name(options.edition).unwrap_or_default();
+            config.herd = options.settings.get("key").cloned().or(config.herd);
+            Ok(station(cow::Peer::new(config), websocket(), options))
         }
         ("hangout", "server") => {
             let faults = faults(options, hangout::Fault::from_name)?;

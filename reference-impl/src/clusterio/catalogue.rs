@@ -21,8 +21,12 @@ pub enum Direction {
 
 impl Direction {
     /// All of them.
-    pub(super) const ALL: [Direction; 4] =
-        [Direction::ControlToMaster, Direction::MasterToControl, Direction::MasterToSlave, Direction::SlaveToMaster];
+    pub(super) const ALL: [Direction; 4] = [
+        Direction::ControlToMaster,
+        Direction::MasterToControl,
+        Direction::MasterToSlave,
+        Direction::SlaveToMaster,
+    ];
 
     /// The other direction of the same link.
     pub fn back(self) -> Direction {
@@ -145,7 +149,12 @@ const ENTRIES: &[Entry] = &[
         NOTHING,
     ),
     request("create_instance", &[ControlToMaster], &[member("serialized_config", Form::Object)], NOTHING),
-    request("get_instance_config", &[ControlToMaster], INSTANCE_ID, &[member("serialized_config", Form::Object)]),
+    request(
+        "get_instance_config",
+        &[ControlToMaster],
+        INSTANCE_ID,
+        &[member("serialized_config", Form::Object)],
+    ),
     request(
         "set_instance_config_field",
         &[ControlToMaster],
@@ -268,7 +277,9 @@ pub(super) fn classify(
             Some(_) if is(kind, entry.stem, "_request") && entry.directions.contains(&direction) => {
                 return form(entry.data, data, reading).map(|()| Kind::Request(entry.stem));
             }
-            Some(members) if is(kind, entry.stem, "_response") && entry.directions.contains(&direction.back()) => {
+            Some(members)
+                if is(kind, entry.stem, "_response") && entry.directions.contains(&direction.back()) =>
+            {
                 return response(members, data, reading).map(|()| Kind::Response);
             }
             _ => {}
@@ -337,7 +348,8 @@ pub(super) fn whole(value: &Value) -> Option<i64> {
     let found = match number.as_i64() {
         Some(found) => found,
         None => {
-            let found = number.as_f64().filter(|found| found.fract() == 0.0 && found.abs() <= LARGEST as f64)?;
+            let found =
+                number.as_f64().filter(|found| found.fract() == 0.0 && found.abs() <= LARGEST as f64)?;
             found as i64
         }
     };

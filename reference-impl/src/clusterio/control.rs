@@ -103,10 +103,14 @@ impl Control {
                 Err(_) if self.has(Fault::CrashesOnMalformed) => self.crash(out),
                 Err(_) => self.invalid("Malformed", out),
             },
-            Frame::Binary(_) => self.close(&CloseReason::InvalidMessage("Binary".to_owned()), Some(1003), out),
+            Frame::Binary(_) => {
+                self.close(&CloseReason::InvalidMessage("Binary".to_owned()), Some(1003), out)
+            }
             Frame::Ping(payload) => out.send(LINK, Message::Pong(payload.to_vec())),
             Frame::Pong(_) => {}
-            Frame::Broken(fault) => self.lose(Some(if fault == WireFault::TooBig { 1009 } else { 1002 }), out),
+            Frame::Broken(fault) => {
+                self.lose(Some(if fault == WireFault::TooBig { 1009 } else { 1002 }), out)
+            }
         }
     }
 
@@ -252,7 +256,9 @@ impl Control {
             Err(_) if self.has(Fault::IgnoresInvalid) => {}
             Err(_)
                 if self.has(Fault::IgnoresWrongDirection)
-                    && Direction::ALL.iter().any(|other| classify(*other, reading, kind, &envelope.data).is_ok()) => {}
+                    && Direction::ALL
+                        .iter()
+                        .any(|other| classify(*other, reading, kind, &envelope.data).is_ok()) => {}
             Ok(Kind::Request(_)) | Err(_) => {
                 self.invalid(&format!("No validator for {kind} on control-master"), out);
             }
@@ -371,8 +377,8 @@ impl Machine for Control {
             Input::Closing { code, .. } => {
                 out.close(LINK, code, "");
                 if self.line().is_some() {
-                    let undone =
-                        !matches!(self.state, State::Ready(_)) || self.line().is_some_and(|line| line.is_waiting());
+                    let undone = !matches!(self.state, State::Ready(_))
+                        || self.line().is_some_and(|line| line.is_waiting());
                     self.failed |= undone;
                     self.state = State::Leaving;
                 }

@@ -108,7 +108,8 @@ impl InstanceConfig {
             config.group_mut(group).insert((*field).to_owned(), default_of(group, field, fresh_id));
         }
         for group in written {
-            let (Some(Value::String(name)), Some(Value::Object(fields))) = (group.get("name"), group.get("fields"))
+            let (Some(Value::String(name)), Some(Value::Object(fields))) =
+                (group.get("name"), group.get("fields"))
             else {
                 return Err("a group of the configuration has no `name` or no `fields`".to_owned());
             };
@@ -192,7 +193,8 @@ pub(super) fn is_directory_name(name: &str) -> bool {
     const RESERVED: [&str; 4] = ["CON", "PRN", "AUX", "NUL"];
     let stem = name.split('.').next().unwrap_or_default().to_ascii_uppercase();
     let numbered = ["COM", "LPT"].iter().any(|device| {
-        stem.strip_prefix(device).is_some_and(|rest| rest.len() == 1 && rest.bytes().all(|b| b.is_ascii_digit()))
+        stem.strip_prefix(device)
+            .is_some_and(|rest| rest.len() == 1 && rest.bytes().all(|b| b.is_ascii_digit()))
     });
     let strange = |c: char| c.is_control() || "<>:\"/\\|?*".contains(c);
     !name.is_empty()

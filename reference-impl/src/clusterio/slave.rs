@@ -114,10 +114,14 @@ impl Slave {
                 Err(_) if self.has(Fault::CrashesOnMalformed) => self.crash(out),
                 Err(_) => self.invalid("Malformed", out),
             },
-            Frame::Binary(_) => self.close(&CloseReason::InvalidMessage("Binary".to_owned()), Some(1003), out),
+            Frame::Binary(_) => {
+                self.close(&CloseReason::InvalidMessage("Binary".to_owned()), Some(1003), out)
+            }
             Frame::Ping(payload) => out.send(LINK, Message::Pong(payload.to_vec())),
             Frame::Pong(_) => {}
-            Frame::Broken(fault) => self.lose(Some(if fault == WireFault::TooBig { 1009 } else { 1002 }), out),
+            Frame::Broken(fault) => {
+                self.lose(Some(if fault == WireFault::TooBig { 1009 } else { 1002 }), out)
+            }
         }
     }
 
@@ -252,7 +256,9 @@ impl Slave {
             Err(_) if self.has(Fault::IgnoresInvalid) => {}
             Err(_)
                 if self.has(Fault::IgnoresWrongDirection)
-                    && Direction::ALL.iter().any(|other| classify(*other, reading, kind, &envelope.data).is_ok()) => {}
+                    && Direction::ALL
+                        .iter()
+                        .any(|other| classify(*other, reading, kind, &envelope.data).is_ok()) => {}
             Err(_) => self.invalid(&format!("No validator for {kind} on slave-master"), out),
         }
     }
@@ -269,8 +275,11 @@ impl Slave {
     /// Does what a request asks for (4.6).
     fn execute(&mut self, stem: &str, envelope: &Envelope) -> Result<Map<String, Value>, String> {
         if stem == "statistics_exporter:get_metrics" {
-            let results: Vec<Value> =
-                self.instances.iter().map(|(id, one)| json!({ "instance_id": id, "running": one.running })).collect();
+            let results: Vec<Value> = self
+                .instances
+                .iter()
+                .map(|(id, one)| json!({ "instance_id": id, "running": one.running }))
+                .collect();
             return Ok(object([("results", Value::from(results))]));
         }
         let id = envelope.data.get("instance_id").and_then(whole).unwrap_or_default();
@@ -285,7 +294,9 @@ impl Slave {
         match (stem, instance.running) {
             ("start_instance" | "create_save", true) => return Err(format!("instance {id} is running")),
             ("stop_instance" | "send_rcon", false) => return Err(format!("instance {id} is not running")),
-            ("delete_instance", true) => return Err(format!("instance {id} is running and cannot be deleted")),
+            ("delete_instance", true) => {
+                return Err(format!("instance {id} is running and cannot be deleted"));
+            }
             ("start_instance", false) => instance.running = true,
             ("stop_instance", true) => instance.running = false,
             ("create_save", false) => instance.saves += 1,

@@ -39,7 +39,8 @@ impl Tokens {
             return Worth::Worthless;
         };
         let json = |part: &str| serde_json::from_slice::<Value>(&decode(part)?).ok();
-        let (Some(header), Some(claims), Some(signature)) = (json(head), json(body), decode(signature)) else {
+        let (Some(header), Some(claims), Some(signature)) = (json(head), json(body), decode(signature))
+        else {
             return Worth::Worthless;
         };
         let signed = &token.as_bytes()[..head.len() + 1 + body.len()];

@@ -1,6 +1,7 @@
 //! One run of one flow, as a machine: bytes and time go in, bytes and wishes come out. It plays every participant
 //! that is not under test and hears the four judges. No IO below this folder; the worlds in `world/` carry the bytes.
 
+mod datagrams;
 mod expect;
 mod link;
 mod steps;
@@ -8,6 +9,7 @@ mod task;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -16,7 +18,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use flowproof_reference::machine::{LinkId, Time};
 use flowproof_reference::transport::websocket::WireEvent;
-use flowproof_reference::transport::{Framing, StreamEnd};
+use flowproof_reference::transport::{Framing, LinkEnd};
 
 use self::expect::{Allowed, Expectation};
 use self::link::{Arrival, Arrived, Link, Stage};
@@ -54,6 +56,8 @@ pub enum Input<'a> {
     Written(LinkId, usize),
     /// The program that plays a participant under test has ended; true when it says that all went well.
     Exited(usize, bool),
+    /// A datagram arrived at a participant's socket, from this address.
+    Datagram(usize, SocketAddr, &'a [u8]),
     /// Time has passed.
     Tick,
 }
@@ -72,7 +76,11 @@ pub enum Output {
     /// Stop reading from the connection, or go on.
     Stall(LinkId, bool),
     /// Ask the program that plays a participant under test to end in order.
-    Stop(usize),
+    Quit(usize),
+    /// A datagram from a participant's socket to this address.
+    SendTo(usize, SocketAddr, Vec<u8>),
+    /// Close a participant's datagram socket.
+    Unbind(usize),
     /// Tell the program that plays a participant under test what to do.
     Stimulus(usize, Stimulus),
 }
@@ -157,9 +165,16 @@ pub(crate) struct Shared {
     unreachable: Option<String>,
     received: u64,
     served_runs: u32,
+    /// The target was seen to serve in this flow.
+    serves: bool,
     stimulated: Option<(usize, u64)>,
     /// Programs under test that have ended, and whether they say that all went well.
     exits: BTreeMap<usize, bool>,
+    /// Where the datagram sockets of the cast are, as far as that is known.
+    addresses: Vec<Option<SocketAddr>>,
+    /// Sockets of ours that nobody uses yet.
+    spare_addresses: VecDeque<SocketAddr>,
+    greeters: Vec<datagrams::Greeter>,
 }
 
 /// One run of one flow.
@@ -172,8 +187,14 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Begins a flow at `now`.
-    pub fn new(plan: Rc<Plan>, protocol: Arc<Protocol>, now: Time) -> Conversation {
+    /// Begins a flow at `now`. `addresses` are those of the cast's datagram sockets, as far as they are known, and
+    /// behind them those of the plan's spare sockets; none for a flow over streams.
+    pub fn new(
+        plan: Rc<Plan>,
+        protocol: Arc<Protocol>,
+        now: Time,
+        addresses: &[Option<SocketAddr>],
+    ) -> Conversation {
         let parties: Vec<Party> = plan
             .cast
             .iter()
@@ -184,7 +205,7 @@ impl Conversation {
             bindings.bind(name, bound.clone());
         }
         let bindings = Rc::new(RefCell::new(bindings));
-        let mut settings = protocol.settings.settings.clone();
+        let mut settings = protocol.settings.values(&plan.settings.edition);
         settings.extend(plan.settings.variables.clone());
         let config = MonitorConfig {
             slack: plan.settings.slack,
@@ -192,7 +213,7 @@ impl Conversation {
             edition: plan.settings.edition.clone(),
             settings,
         };
-        let shared = Shared {
+        let mut shared = Shared {
             now,
             rng: Rng::with_seed(seed_for(plan.settings.seed, &plan.name)),
             current: vec![None; parties.len()],
@@ -218,11 +239,19 @@ impl Conversation {
             unreachable: None,
             received: 0,
             served_runs: 0,
+            serves: false,
             stimulated: None,
             exits: BTreeMap::new(),
+            addresses: addresses.iter().copied().take(plan.cast.len()).collect(),
+            spare_addresses: addresses.iter().skip(plan.cast.len()).flatten().copied().collect(),
+            greeters: Vec::new(),
             plan: Rc::clone(&plan),
             protocol,
         };
+        if plan.datagrams {
+            shared.addresses.resize(plan.cast.len(), None);
+            shared.introduce(&mut bindings.borrow_mut());
+        }
         let shared = Rc::new(RefCell::new(shared));
         let task = steps::flow(Rc::clone(&shared), plan, bindings);
         let mut conversation =
@@ -250,7 +279,11 @@ impl Conversation {
                 Input::Exited(participant, well) => {
                     shared.exits.entry(participant).or_insert(well);
                 }
+                Input::Datagram(socket, from, bytes) => shared.datagram(socket, from, bytes),
                 Input::Tick => {}
+            }
+            if self.task.is_some() {
+                shared.greet_due();
             }
             shared.monitors_due();
         }
@@ -280,8 +313,9 @@ impl Conversation {
         let shared = self.shared.borrow();
         let steps = if self.task.is_some() { shared.wake } else { self.farewell };
         let monitors = shared.monitors.iter().filter_map(|monitor| monitor.deadline()).min();
-        let monitors = if self.task.is_some() { monitors } else { None };
-        [steps, monitors].into_iter().flatten().min()
+        let others = monitors.into_iter().chain(shared.next_greeting()).min();
+        let others = if self.task.is_some() { others } else { None };
+        [steps, others].into_iter().flatten().min()
     }
 
     /// True when nothing more will happen.
@@ -390,24 +424,12 @@ impl Shared {
         played: usize,
         watched: usize,
         dialled: bool,
-        end: StreamEnd,
+        end: LinkEnd,
         target: String,
     ) -> usize {
         let index = self.links.len();
-        self.links.push(Link {
-            id: LinkId(index as u64),
-            played,
-            watched,
-            end,
-            stage: if dialled { Stage::Dialling } else { Stage::Upgrading },
-            target,
-            inbox: VecDeque::new(),
-            ended_by_them: false,
-            ended_by_us: false,
-            unwritten: 0,
-            shut: false,
-            received: 0,
-        });
+        let stage = if dialled { Stage::Dialling } else { Stage::Upgrading };
+        self.links.push(Link { end, stage, target, ..Link::new(LinkId(index as u64), played, watched) });
         index
     }
 
@@ -421,10 +443,8 @@ impl Shared {
     }
 
     fn connected(&mut self, id: LinkId) {
-        if let Some(link) = self.links.get_mut(id.0 as usize) {
-            if link.stage == Stage::Dialling {
-                link.stage = Stage::Upgrading;
-            }
+        if let Some(link) = self.links.get_mut(id.0 as usize).filter(|link| link.stage == Stage::Dialling) {
+            link.stage = Stage::Upgrading;
         }
         self.drain(id.0 as usize);
     }
@@ -463,6 +483,7 @@ impl Shared {
         let watched = link.watched;
         match event {
             WireEvent::Request(request) => {
+                link.subprotocols = subprotocols(&request.headers);
                 link.target = request.path.clone();
                 if !request.query.is_empty() {
                     link.target = format!("{}?{}", request.path, request.query);
@@ -477,7 +498,8 @@ impl Shared {
                     self.links[index].stage = Stage::Refused(Some(426), "not a WebSocket upgrade".to_owned());
                 }
             }
-            WireEvent::Opened(_) => {
+            WireEvent::Opened(response) => {
+                link.subprotocols = subprotocols(&response.headers);
                 link.stage = Stage::Open;
                 let target = link.target.clone();
                 self.note(index, false, format!("connected to {target}"));
@@ -492,34 +514,19 @@ impl Shared {
                 };
                 self.note(index, true, text);
             }
-            WireEvent::Text(bytes) => {
-                let parsed = json::parse(&bytes);
-                let text = String::from_utf8_lossy(&bytes).into_owned();
-                self.heard = true;
-                let mut findings = Vec::new();
-                let (from, to) = (&self.parties[watched], &self.parties[self.links[index].played]);
-                let edition = &self.plan.settings.edition;
-                let as_seen = parsed.as_ref().map_err(|error| *error);
-                schema::judge_text(
-                    &self.protocol,
-                    edition,
-                    from,
-                    to,
-                    &text,
-                    as_seen,
-                    self.now,
-                    &mut findings,
-                );
-                self.findings_from(findings);
-                self.observe(index, true, &What::Text { text: &text, json: as_seen });
-                self.note(index, true, text.clone());
-                self.arrived(index, Arrival::Text { text, json: parsed });
-            }
+            WireEvent::Text(bytes) => self.text(index, &bytes),
             WireEvent::Binary(bytes) => {
                 self.heard = true;
                 let mut findings = Vec::new();
                 schema::judge_binary(&self.protocol, &self.parties[watched], &bytes, self.now, &mut findings);
+                let misplaced =
+                    !findings.is_empty() && json::parse(&bytes).is_ok_and(|value| value.is_object());
                 self.findings_from(findings);
+                if misplaced {
+                    // The wrong kind of frame was judged; what it says is judged like any other message.
+                    self.text(index, &bytes);
+                    return;
+                }
                 self.observe(index, true, &What::Binary(&bytes));
                 self.queue(index, Arrival::Binary(bytes));
             }
@@ -570,6 +577,26 @@ impl Shared {
         }
     }
 
+    fn text(&mut self, index: usize, bytes: &[u8]) {
+        let parsed = json::parse_received(bytes);
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        self.heard = true;
+        let mut findings = Vec::new();
+        let link = &self.links[index];
+        let (from, to) = (&self.parties[link.watched], &self.parties[link.played]);
+        let edition = &self.plan.settings.edition;
+        let as_seen = parsed.as_ref().map_err(|error| *error);
+        schema::judge_text(&self.protocol, edition, from, to, &text, as_seen, self.now, &mut findings);
+        // What is no message at all was judged as that, and answers no arrow.
+        let judged = !findings.is_empty() && matches!(parsed, Err(monitor::NotJson::Malformed));
+        self.findings_from(findings);
+        self.observe(index, true, &What::Text { text: &text, json: as_seen });
+        self.note(index, true, text.clone());
+        if !judged {
+            self.arrived(index, Arrival::Text { text, json: parsed });
+        }
+    }
+
     fn queue(&mut self, index: usize, arrival: Arrival) {
         self.note(index, true, arrival.describe());
         self.arrived(index, arrival);
@@ -603,11 +630,16 @@ impl Shared {
     fn observe(&mut self, index: usize, from_watched: bool, what: &What<'_>) {
         let link = &self.links[index];
         let (from, to) = if from_watched { (link.watched, link.played) } else { (link.played, link.watched) };
+        let ours =
+            if link.is_datagrams() { self.addresses.get(link.played).copied().flatten() } else { None };
+        let (from_address, to_address) = if from_watched { (link.remote, ours) } else { (ours, link.remote) };
         let seen = Seen {
             at: self.now,
             link: link.id,
             from: &self.parties[from],
             to: &self.parties[to],
+            from_address,
+            to_address,
             what: what.clone(),
         };
         for monitor in &mut self.monitors {
@@ -656,6 +688,9 @@ impl Shared {
     fn judge_leftovers(&mut self) {
         for index in 0..self.links.len() {
             let items: Vec<Arrived> = std::mem::take(&mut self.links[index].inbox).into();
+            if self.links[index].stray {
+                continue;
+            }
             for item in items {
                 let message = matches!(item.what, Arrival::Text { .. } | Arrival::Binary(_));
                 if !message || self.is_background(&item.what) || self.take_allowed(index, &item.what) {
@@ -684,6 +719,10 @@ impl Shared {
     fn take_leave(&mut self, index: usize) {
         let link = &mut self.links[index];
         match link.stage {
+            Stage::Open if link.is_datagrams() => {
+                link.stage = Stage::Ended;
+                return;
+            }
             Stage::Open => {
                 link.ended_by_us = true;
                 link.end.close(Some(1000), "");
@@ -702,7 +741,12 @@ impl Shared {
 
     /// Moves what the ends want written to the outputs.
     fn flush_links(&mut self) {
-        for link in &mut self.links {
+        for index in 0..self.links.len() {
+            if self.links[index].is_datagrams() {
+                self.flush_datagrams(index);
+                continue;
+            }
+            let link = &mut self.links[index];
             if link.shut || link.stage == Stage::Dialling {
                 continue;
             }
@@ -721,6 +765,12 @@ impl Shared {
     fn is_background(&self, arrival: &Arrival) -> bool {
         expect::is_background(arrival, &self.plan.ignoring, &self.ignoring_bindings.borrow())
     }
+}
+
+/// The subprotocols that a request offers, or the one that an answer selects.
+fn subprotocols(headers: &[(String, String)]) -> Vec<String> {
+    let lists = headers.iter().filter(|(name, _)| name == "sec-websocket-protocol");
+    lists.flat_map(|(_, list)| list.split(',')).map(|one| one.trim().to_owned()).collect()
 }
 
 /// Codes that may stand in a Close frame (RFC 6455, 7.4).

@@ -10,7 +10,7 @@ use flowproof_reference::machine::{Message, Request, Response, Time};
 use serde_json::Value;
 
 use super::expect::{self, Allowed, Expect, Scan, Window, expect, fail, resolve, seconds};
-use super::link::{Arrival, Stage};
+use super::link::{Arrival, Link, Stage};
 use super::task::{Task, all, wait_for};
 use super::{Ending, Output, Shared, Stop};
 use crate::corpus::FlowFile;
@@ -41,6 +41,8 @@ pub(super) struct Scope {
     fallback: Rc<Vec<String>>,
     /// In a `served` conversation: who is accused, and the step of the flow that asked for it.
     pub(super) liveness: Option<Rc<(Vec<String>, usize)>>,
+    /// Whom the flow accuses when the target no longer serves after a hostile step.
+    survival: Rc<Vec<String>>,
 }
 
 impl Scope {
@@ -51,6 +53,11 @@ impl Scope {
             None if step.cites.is_empty() => self.fallback.to_vec(),
             None => ids(&step.cites),
         }
+    }
+
+    /// Who is accused when a bystander's connection ends, once it was seen that the target serves at all.
+    pub(super) fn survival(&self, shared: &Shared) -> Option<Vec<String>> {
+        (shared.serves && !self.survival.is_empty()).then(|| self.survival.to_vec())
     }
 
     /// The participant under test that a step is about.
@@ -109,8 +116,15 @@ pub(super) fn flow(
         window: None,
         fallback: Rc::new(Vec::new()),
         liveness: None,
+        survival: Rc::new(survival(&plan.file.flow.steps)),
     };
     run(shared, scope, plan.file.flow.steps.clone())
+}
+
+/// What the first `served` that accuses anybody cites.
+fn survival(steps: &[Step]) -> Vec<String> {
+    let served = steps.iter().find(|step| matches!(step.kind, StepKind::Served) && !step.cites.is_empty());
+    served.map(|step| ids(&step.cites)).unwrap_or_default()
 }
 
 fn run(shared: Rc<RefCell<Shared>>, scope: Scope, steps: Vec<Step>) -> Task<Result<(), Stop>> {
@@ -144,6 +158,20 @@ async fn run_step(
         }
         StepKind::Opens { who } => opens(shared, scope, step, who).await,
         StepKind::Disconnects { who, close } => ends(shared, scope, step, who, Some(close)).await,
+        StepKind::Knows { who, whom } => knows(shared, scope, who, whom),
+        StepKind::Greets { who, whom } => greets(shared, scope, step, who, whom).await,
+        StepKind::Stops { who } => {
+            for one in scope.members(who)? {
+                shared.borrow_mut().stop_greeting(one);
+            }
+            Ok(())
+        }
+        StepKind::Vanishes { who } if shared.borrow().plan.datagrams => {
+            for one in scope.members(who)? {
+                shared.borrow_mut().close_sockets(one);
+            }
+            Ok(())
+        }
         StepKind::Vanishes { who } => ends(shared, scope, step, who, None).await,
         StepKind::Stalls { who } => stall(shared, scope, step, who, true),
         StepKind::Resumes { who } => stall(shared, scope, step, who, false),
@@ -194,7 +222,7 @@ async fn run_step(
         }
         StepKind::Does { who, stimulus, with } => does(shared, scope, step, who, stimulus, with.as_ref()),
         StepKind::Exits { who, how } => exits(shared, scope, step, who, *how).await,
-        StepKind::Stops { who } => stops(shared, scope, who),
+        StepKind::Quits { who } => quits(shared, scope, who),
         StepKind::Served => served(shared, scope, step).await,
     }
 }
@@ -219,7 +247,7 @@ async fn arrow(
             };
             match (sender_watched, receiver_watched) {
                 (true, false) => {
-                    let link = shared.borrow().link_between(sender, receiver);
+                    let link = shared.borrow_mut().link_between(sender, receiver);
                     let link =
                         link.ok_or_else(|| shared.borrow().not_connected_yet(scope, step, sender, receiver))?;
                     at = expect(shared, scope, link, Expect::Payload(payload.clone()), step).await?;
@@ -248,6 +276,58 @@ async fn arrow(
     Ok(at)
 }
 
+/// `bob knows anna`: the world has told a watched bob before he began, where that can be done. Where it cannot, she
+/// greets him, which makes her known as well.
+fn knows(shared: &Rc<RefCell<Shared>>, scope: &Scope, who: &Name, whom: &Name) -> Result<(), Stop> {
+    let (who, whom) = (scope.members(who)?, scope.members(whom)?);
+    let shared = &mut *shared.borrow_mut();
+    for told in who.into_iter().filter(|one| shared.cast[*one].under_test).collect::<Vec<_>>() {
+        for known in &whom {
+            if !shared.plan.settings.told && shared.addresses.get(told).copied().flatten().is_some() {
+                shared.greet_from_now(*known, told);
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn greets(
+    shared: &Rc<RefCell<Shared>>,
+    scope: &Scope,
+    step: &Step,
+    who: &Name,
+    whom: &Name,
+) -> Result<(), Stop> {
+    let greeting = {
+        let shared = shared.borrow();
+        let greeting = shared.protocol.greetings.get(&shared.plan.settings.edition);
+        greeting.map(|greeting| greeting.message.clone())
+    };
+    let Some(greeting) = greeting else {
+        return Err(scope.broken_flow(step, "this protocol has no greeting"));
+    };
+    for from in scope.members(who)? {
+        for to in scope.members(whom)? {
+            let (from_watched, to_watched) = {
+                let shared = shared.borrow();
+                (shared.cast[from].under_test, shared.cast[to].under_test)
+            };
+            if from_watched && !to_watched {
+                let link = shared.borrow_mut().datagram_link(to, from);
+                let wanted = Expect::Payload(Payload::Json(greeting.clone()));
+                expect(shared, scope, link, wanted, step).await?;
+                shared.borrow_mut().keep(scope, step);
+            } else if to_watched {
+                let shared = &mut *shared.borrow_mut();
+                shared.greet_from_now(from, to);
+                shared.last_cause = shared.now;
+                shared.progress = true;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Sends what a pattern makes.
 async fn send(
     shared: &Rc<RefCell<Shared>>,
@@ -257,8 +337,21 @@ async fn send(
     receiver: usize,
     payload: &Payload,
 ) -> Result<(), Stop> {
-    let link = shared.borrow().link_between(sender, receiver);
+    let link = shared.borrow_mut().link_between(sender, receiver);
     let link = link.ok_or_else(|| shared.borrow().not_connected_yet(scope, step, sender, receiver))?;
+    if shared.borrow().links[link].is_datagrams() && shared.borrow().links[link].remote.is_none() {
+        let shared = &mut *shared.borrow_mut();
+        let text = format!("where {} is reached is not known yet", shared.cast[receiver].name);
+        return Err(fail(
+            shared,
+            scope,
+            step,
+            Vec::new(),
+            text,
+            "that it has said so".to_owned(),
+            Value::Null,
+        ));
+    }
     let stuck_at = shared.borrow().now + STUCK;
     let room = wait_for(shared, Some(stuck_at), |shared| {
         let link = &shared.links[link];
@@ -282,15 +375,9 @@ async fn send(
     }
     if !shared.links[link].can_send() {
         let text = format!("{}'s connection has ended before this could be sent", shared.cast[sender].name);
-        return Err(fail(
-            shared,
-            scope,
-            step,
-            Vec::new(),
-            text,
-            "an open connection".to_owned(),
-            Value::Null,
-        ));
+        let by_them = shared.links[link].ended_by_them;
+        let accused = scope.survival(shared).filter(|_| by_them).unwrap_or_default();
+        return Err(fail(shared, scope, step, accused, text, "an open connection".to_owned(), Value::Null));
     }
     shared.transmit(scope, step, link, payload)
 }
@@ -312,14 +399,30 @@ impl Shared {
         match self.current[who] {
             Some(link) => vec![link],
             None => {
-                let open = |index: &usize| self.links[*index].played == who && self.links[*index].stage == Stage::Open;
+                let open = |index: &usize| {
+                    self.links[*index].played == who && self.links[*index].stage == Stage::Open
+                };
                 (0..self.links.len()).filter(open).collect()
             }
         }
     }
 
     /// The latest link between two participants.
-    fn link_between(&self, a: usize, b: usize) -> Option<usize> {
+    fn link_between(&mut self, a: usize, b: usize) -> Option<usize> {
+        if self.plan.datagrams {
+            let (played, watched) = if self.cast[a].under_test { (b, a) } else { (a, b) };
+            return Some(self.datagram_link(played, watched));
+        }
+        self.known_link_between(a, b)
+    }
+
+    /// The same, of those that are there already.
+    fn known_link_between(&self, a: usize, b: usize) -> Option<usize> {
+        if self.plan.datagrams {
+            let (played, watched) = if self.cast[a].under_test { (b, a) } else { (a, b) };
+            let ends = |link: &Link| (link.played, link.watched, link.stray) == (played, watched, false);
+            return self.links.iter().position(ends);
+        }
         let connects = |index: &usize| {
             let link = &self.links[*index];
             (link.played, link.watched) == (a, b) || (link.played, link.watched) == (b, a)
@@ -357,7 +460,7 @@ impl Shared {
                 let bytes: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
                 self.links[link].end.send_fragments(&bytes);
                 let text = parts.concat();
-                let parsed = text_json::parse(text.as_bytes());
+                let parsed = text_json::parse_sent(text.as_bytes());
                 let json = parsed.as_ref().map_err(|error| *error);
                 self.observe(link, false, &What::Text { text: &text, json });
                 self.note(link, false, text);
@@ -397,11 +500,11 @@ impl Shared {
         Ok(())
     }
 
-    fn send_text(&mut self, link: usize, text: String, value: Option<Value>) {
+    pub(super) fn send_text(&mut self, link: usize, text: String, value: Option<Value>) {
         self.links[link].end.send(&Message::Text(text.clone()));
         let parsed = match value {
             Some(value) => Ok(value),
-            None => text_json::parse(text.as_bytes()),
+            None => text_json::parse_sent(text.as_bytes()),
         };
         self.observe(link, false, &What::Text { text: &text, json: parsed.as_ref().map_err(|error| *error) });
         self.note(link, false, text);
@@ -434,7 +537,11 @@ async fn connects(
         let link = dial(shared, scope, step, one, options)?;
         if !refused_next {
             let (shared, scope, step) = (Rc::clone(shared), scope.clone(), step.clone());
-            tasks.push(Box::pin(async move { until_open(&shared, &scope, &step, link).await }));
+            let offered = options.subprotocol.clone().filter(|_| !step.cites.is_empty());
+            tasks.push(Box::pin(async move {
+                until_open(&shared, &scope, &step, link).await?;
+                offered.map_or(Ok(()), |offered| selected(&shared, &scope, &step, link, &offered))
+            }));
         }
     }
     all(tasks).await
@@ -495,8 +602,13 @@ fn request(
     let query = pairs(&options.query)?;
     let mut headers = pairs(&options.headers)?;
     let text_of = |pattern: &Pattern| expect::expression(pattern, &bindings).map_err(flow_error);
-    if let Some(subprotocol) = &options.subprotocol {
-        headers.push(("sec-websocket-protocol".to_owned(), text_of(subprotocol)?));
+    let offered = match &options.subprotocol {
+        Some(subprotocol) => Some(text_of(subprotocol)?),
+        None => shared.transport().subprotocol.clone(),
+    };
+    // An empty offer is none.
+    if let Some(offered) = offered.filter(|offered| !offered.is_empty()) {
+        headers.push(("sec-websocket-protocol".to_owned(), offered));
     }
     let path = match &options.path {
         Some(path) => text_of(path)?,
@@ -561,6 +673,37 @@ async fn until_open(
     Err(fail(shared, scope, step, scope.accused(step), message, "an open connection".to_owned(), actual))
 }
 
+/// The party under test must have selected one of the subprotocols offered: the protocol's own, where it is among
+/// them.
+fn selected(
+    shared: &Rc<RefCell<Shared>>,
+    scope: &Scope,
+    step: &Step,
+    link: usize,
+    offered: &Pattern,
+) -> Result<(), Stop> {
+    let shared = &mut *shared.borrow_mut();
+    let text = expect::expression(offered, &scope.bindings.borrow());
+    let text = text.map_err(|error| scope.broken_flow(step, error))?;
+    let offered: Vec<&str> = text.split(',').map(str::trim).filter(|one| !one.is_empty()).collect();
+    let own = shared.transport().subprotocol.clone();
+    let own = own.and_then(|own| offered.iter().copied().find(|one| one.eq_ignore_ascii_case(&own)));
+    let selected = &shared.links[link].subprotocols;
+    let fits = match (selected.as_slice(), own) {
+        ([one], Some(own)) => one.eq_ignore_ascii_case(own),
+        ([one], None) => offered.iter().any(|known| one.eq_ignore_ascii_case(known)),
+        ([], _) => offered.is_empty(),
+        _ => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    let found = Value::from(selected.clone());
+    let message = "the upgrade was granted with another choice of subprotocol".to_owned();
+    let expected = own.map_or_else(|| format!("one of {text}"), |own| format!("the subprotocol {own}"));
+    Err(fail(shared, scope, step, scope.accused(step), message, expected, found))
+}
+
 /// Waits until a party under test asks for a connection, and grants it.
 async fn accept(
     shared: &Rc<RefCell<Shared>>,
@@ -569,7 +712,16 @@ async fn accept(
     who: usize,
     options: &ConnectOptions,
 ) -> Result<(), Stop> {
-    let until = shared.borrow().now + shared.borrow().plan.settings.timeout;
+    let until = {
+        let shared = shared.borrow();
+        let settings = &shared.plan.settings;
+        let patience = shared.now + settings.timeout;
+        // A `within` may be more patient than the run.
+        scope
+            .window
+            .as_ref()
+            .map_or(patience, |window| patience.max(window.since + window.limit + settings.slack))
+    };
     let found = wait_for(shared, Some(until), |shared| shared.requests[who].pop_front()).await;
     let shared = &mut *shared.borrow_mut();
     let name = shared.cast[who].name.clone();
@@ -602,15 +754,25 @@ async fn accept(
             Value::from(target),
         ));
     }
-    let subprotocol = match &options.subprotocol {
+    let wanted = match &options.subprotocol {
         Some(pattern) => {
             let text = expect::expression(pattern, &scope.bindings.borrow());
             Some(text.map_err(|error| scope.broken_flow(step, error))?)
         }
-        None => None,
+        None => shared.transport().subprotocol.clone(),
     };
-    shared.links[link].end.accept(subprotocol.as_deref());
+    let offered = &shared.links[link].subprotocols;
+    let selected =
+        wanted.and_then(|wanted| offered.iter().find(|one| one.eq_ignore_ascii_case(&wanted)).cloned());
+    let missing = options.subprotocol.is_some() && selected.is_none() && !step.cites.is_empty();
+    let offered = Value::from(offered.clone());
+    shared.links[link].end.accept(selected.as_deref());
     shared.links[link].stage = Stage::Open;
+    if missing {
+        let message = format!("{name} does not offer the subprotocol");
+        let expected = options.subprotocol.as_ref().map(pattern_text).unwrap_or_default();
+        return Err(fail(shared, scope, step, scope.accused(step), message, expected, offered));
+    }
     shared.observe(link, true, &What::Opened { target: &target });
     shared.note(link, false, "accepts".to_owned());
     shared.last_cause = shared.now;
@@ -894,6 +1056,24 @@ async fn every(
 }
 
 impl Shared {
+    /// The links on which participants hear: the latest connection of each, or all that comes to its sockets.
+    fn links_of(&self, listeners: &[usize]) -> Vec<usize> {
+        if !self.plan.datagrams {
+            return listeners.iter().flat_map(|one| self.links_to(*one)).collect();
+        }
+        let hears = |played: usize| {
+            let owner = self.cast[played].socket_of;
+            listeners.contains(&played) || owner.is_some_and(|owner| listeners.contains(&owner))
+        };
+        (0..self.links.len())
+            .filter(|link| hears(self.links[*link].played) && !self.links[*link].stray)
+            .collect()
+    }
+
+    fn transport(&self) -> &crate::corpus::Transport {
+        self.protocol.settings.transport(&self.plan.settings.edition)
+    }
+
     /// The first message of a link that nobody has to expect to be silent about.
     fn disturbance(&self, link: usize) -> Option<usize> {
         self.links[link].inbox.iter().position(|arrived| {
@@ -914,11 +1094,9 @@ async fn quiet(
     who: &[Name],
     duration: Option<Duration>,
 ) -> Result<(), Stop> {
-    let mut links = Vec::new();
+    let mut listeners = Vec::new();
     for name in who {
-        for one in scope.members(name)? {
-            links.extend(shared.borrow().links_to(one));
-        }
+        listeners.extend(scope.members(name)?);
     }
     let until = match duration {
         Some(duration) => shared.borrow().now + duration,
@@ -926,7 +1104,8 @@ async fn quiet(
     };
     loop {
         let disturbed = wait_for(shared, Some(until), |shared| {
-            links.iter().find_map(|link| shared.disturbance(*link).map(|place| (*link, place)))
+            let links = shared.links_of(&listeners);
+            links.into_iter().find_map(|link| shared.disturbance(link).map(|place| (link, place)))
         })
         .await;
         let shared = &mut *shared.borrow_mut();
@@ -975,11 +1154,16 @@ async fn either(
         branches.iter().map(|branch| guard(shared, scope, &branch.block, began)).collect();
     let patience = guards.iter().filter_map(|guard| guard.until()).max();
     let until = patience.unwrap_or(began).max(began + shared.borrow().plan.settings.timeout);
-    let id = shared.borrow_mut().register();
+    let id = shared.borrow_mut().register(None);
     let chosen = wait_for(shared, Some(until), |shared| {
         for guard in &guards {
             if let Guard::Silence { until, .. } | Guard::Time(until) = guard {
                 shared.wake = Some(shared.wake.map_or(*until, |wake| wake.min(*until)));
+            }
+        }
+        for guard in &guards {
+            if let Guard::Arrives { link, expect, since } = guard {
+                shared.find_socket(*link, expect, &scope.bindings, *since);
             }
         }
         if let Some(place) = guards.iter().position(|guard| guard.holds(shared, scope)) {
@@ -1103,6 +1287,13 @@ impl Guard {
 
 fn guard(shared: &Rc<RefCell<Shared>>, scope: &Scope, block: &Block, began: Time) -> Guard {
     let Some(first) = block.steps.first() else { return Guard::Open };
+    if let StepKind::Arrow { from, to, .. } = &first.kind
+        && shared.borrow().plan.datagrams
+        && let (Ok(from), Ok(to)) = (scope.one(from), scope.one(to))
+    {
+        // The link of a socket that was not heard of yet is made here, where it can be.
+        shared.borrow_mut().link_between(from, to);
+    }
     let shared_now = shared.borrow();
     let link_to = |whom: &Name| scope.one(whom).ok().and_then(|one| shared_now.current[one]);
     let watched = |who: &Name| scope.one(who).is_ok_and(|one| shared_now.cast[one].under_test);
@@ -1110,7 +1301,7 @@ fn guard(shared: &Rc<RefCell<Shared>>, scope: &Scope, block: &Block, began: Time
     match &first.kind {
         StepKind::Arrow { from, to, payload } if watched(from) => {
             let link = match (scope.one(from), scope.one(to)) {
-                (Ok(from), Ok(to)) => shared_now.link_between(from, to),
+                (Ok(from), Ok(to)) => shared_now.known_link_between(from, to),
                 _ => None,
             };
             link.map_or(Guard::Open, |link| Guard::Arrives {
@@ -1130,8 +1321,9 @@ fn guard(shared: &Rc<RefCell<Shared>>, scope: &Scope, block: &Block, began: Time
             link_to(who).map_or(Guard::Open, |link| Guard::Arrives { link, expect: Expect::Drop, since })
         }
         StepKind::Quiet { who, duration } => {
-            let places = who.iter().filter_map(|name| scope.one(name).ok());
-            let links = places.flat_map(|one| shared_now.links_to(one)).collect();
+            let listeners: Vec<usize> =
+                who.iter().filter_map(|name| scope.members(name).ok()).flatten().collect();
+            let links = shared_now.links_of(&listeners);
             let until = duration.map_or_else(|| shared_now.settled_at(), |duration| began + duration);
             Guard::Silence { links, until }
         }
@@ -1222,12 +1414,12 @@ fn does(
 }
 
 /// The program under test is asked to end in order.
-fn stops(shared: &Rc<RefCell<Shared>>, scope: &Scope, who: &Name) -> Result<(), Stop> {
+fn quits(shared: &Rc<RefCell<Shared>>, scope: &Scope, who: &Name) -> Result<(), Stop> {
     for one in scope.members(who)? {
         let shared = &mut *shared.borrow_mut();
         if shared.cast[one].under_test {
             shared.last_cause = shared.now;
-            shared.outputs.push_back(Output::Stop(one));
+            shared.outputs.push_back(Output::Quit(one));
         }
     }
     Ok(())
@@ -1259,7 +1451,9 @@ async fn exits(
         };
         let message = match (ended, how) {
             (None, _) => format!("the program of {name} goes on"),
-            (Some(true), Some(ExitStatus::Failure)) => format!("the program of {name} says that all went well"),
+            (Some(true), Some(ExitStatus::Failure)) => {
+                format!("the program of {name} says that all went well")
+            }
             (Some(false), Some(ExitStatus::Success)) => format!("the program of {name} says that it failed"),
             (Some(_), _) => continue,
         };
@@ -1283,31 +1477,39 @@ async fn served(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step) -> Res
         let file = Arc::new(file);
         let (cast, names) = crate::runner::plan::cast(&file, &shared.protocol, &shared.plan.role);
         // A client under test serves nobody.
-        if !cast.iter().any(|one| one.under_test && one.listens) {
+        if !shared.plan.datagrams && !cast.iter().any(|one| one.under_test && one.listens) {
             return Ok(());
         }
         shared.served_runs += 1;
         let run = shared.served_runs;
         let places: Vec<usize> = cast.into_iter().map(|one| shared.join(one, run)).collect();
-        let names =
-            names.into_iter().map(|(name, members)| (name, members.iter().map(|one| places[*one]).collect()));
+        let names: BTreeMap<String, Vec<usize>> = names
+            .into_iter()
+            .map(|(name, members)| (name, members.iter().map(|one| places[*one]).collect()))
+            .collect();
         let mut bindings = Bindings::default();
+        for (name, members) in &names {
+            shared.introduce_as(name, members, &mut bindings);
+        }
         for (name, bound) in &shared.plan.bound {
             bindings.bind(name, bound.clone());
         }
         let line = scope.file.line(step.span.start);
         let inner = Scope {
             bindings: Rc::new(RefCell::new(bindings)),
-            names: Rc::new(names.collect()),
+            names: Rc::new(names),
             file: Arc::clone(&file),
             window: None,
             fallback: Rc::new(Vec::new()),
             liveness: Some(Rc::new((ids(&step.cites), line))),
+            survival: Rc::clone(&scope.survival),
         };
         (file, inner)
     };
     run(Rc::clone(shared), inner, file.flow.steps.clone()).await?;
-    shared.borrow_mut().keep(scope, step);
+    let shared = &mut *shared.borrow_mut();
+    shared.serves = true;
+    shared.keep(scope, step);
     Ok(())
 }
 
@@ -1318,6 +1520,10 @@ impl Shared {
             && let Some(known) = self.cast.iter().position(|known| known.under_test && known.role == one.role)
         {
             return known;
+        }
+        if self.plan.datagrams {
+            let address = self.spare_addresses.pop_front();
+            self.addresses.push(address);
         }
         let name = format!("served.{run}.{}", one.name);
         self.parties.push(crate::monitor::Party {

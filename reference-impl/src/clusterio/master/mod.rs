@@ -107,7 +107,8 @@ impl Master {
         match frame {
             Frame::Ping(payload) if !closing => out.send(link, Message::Pong(payload.to_vec())),
             Frame::Text(bytes) if closing && self.has(Fault::ActsAfterClose) => {
-                if let (Ok(envelope), Some(connection)) = (Envelope::decode(bytes, true), self.connections.get_mut(&link))
+                if let (Ok(envelope), Some(connection)) =
+                    (Envelope::decode(bytes, true), self.connections.get_mut(&link))
                     && let Phase::Closing(Some(was)) = &mut connection.phase
                 {
                     // Whatever it answers is not heard any more: the WebSocket is closed.
@@ -118,7 +119,9 @@ impl Master {
             }
             _ if closing => {}
             Frame::Text(bytes) => self.text(now, link, bytes, out),
-            Frame::Binary(_) => self.close(link, &CloseReason::InvalidMessage("Binary".to_owned()), Some(1003), out),
+            Frame::Binary(_) => {
+                self.close(link, &CloseReason::InvalidMessage("Binary".to_owned()), Some(1003), out)
+            }
             Frame::Ping(_) | Frame::Pong(_) => {}
             Frame::Broken(fault) => {
                 if self.has(Fault::DiesOnWireError) {
@@ -305,9 +308,9 @@ impl Master {
             Err(_) if self.has(Fault::IgnoresInvalid) => {}
             Err(Illegal::NoValidator)
                 if self.has(Fault::IgnoresWrongDirection)
-                    && Direction::ALL.iter().any(|other| {
-                        classify(*other, self.reading(), kind, &envelope.data).is_ok()
-                    }) => {}
+                    && Direction::ALL
+                        .iter()
+                        .any(|other| classify(*other, self.reading(), kind, &envelope.data).is_ok()) => {}
             Err(illegal) => {
                 let other = if direction == Direction::SlaveToMaster { "slave" } else { "control" };
                 let detail = match illegal {
@@ -371,15 +374,26 @@ impl Master {
             Some(Phase::Closing(_)) | None => return,
             _ => false,
         };
-        if handshake && self.has(Fault::IgnoresStrangeHandshake) || !handshake && self.has(Fault::IgnoresInvalid) {
+        if handshake && self.has(Fault::IgnoresStrangeHandshake)
+            || !handshake && self.has(Fault::IgnoresInvalid)
+        {
             return;
         }
-        let reason =
-            if handshake { CloseReason::InvalidHandshake } else { CloseReason::InvalidMessage(detail.to_owned()) };
+        let reason = if handshake {
+            CloseReason::InvalidHandshake
+        } else {
+            CloseReason::InvalidMessage(detail.to_owned())
+        };
         self.close(link, &reason, None, out);
     }
 
-    fn close(&mut self, link: LinkId, reason: &CloseReason, code: Option<u16>, out: &mut Outbox<MasterEvent>) {
+    fn close(
+        &mut self,
+        link: LinkId,
+        reason: &CloseReason,
+        code: Option<u16>,
+        out: &mut Outbox<MasterEvent>,
+    ) {
         if let Some(connection) = self.connections.get_mut(&link) {
             let lingers = self.config.faults.contains(&Fault::LingersAfterClose);
             connection.line.close(reason, code, lingers, out);
@@ -530,9 +544,10 @@ impl Machine for Master {
         if self.dead {
             return None;
         }
-        let lines = self.connections.iter().flat_map(|(link, connection)| {
-            [connection.line.deadline(), self.register_limit(*link)]
-        });
+        let lines = self
+            .connections
+            .iter()
+            .flat_map(|(link, connection)| [connection.line.deadline(), self.register_limit(*link)]);
         lines.chain([self.plugins.deadline()]).flatten().min()
     }
 

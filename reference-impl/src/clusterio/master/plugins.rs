@@ -78,13 +78,17 @@ impl Plugins {
     fn merge(&mut self, told: &[Value]) -> Value {
         for one in told {
             let (Some(name), Some(level)) = (one[0].as_str(), whole(&one[1])) else { continue };
-            let theirs = Technology { level, progress: one[2].as_f64(), researched: one[3].as_bool() == Some(true) };
+            let theirs =
+                Technology { level, progress: one[2].as_f64(), researched: one[3].as_bool() == Some(true) };
             let known = self.technologies.entry(name.to_owned()).or_insert_with(|| theirs.clone());
             if theirs.level > known.level || (theirs.level == known.level && theirs.researched) {
                 *known = theirs;
             }
         }
-        let all = self.technologies.iter().map(|(name, one)| json!([name, one.level, one.progress, one.researched]));
+        let all = self
+            .technologies
+            .iter()
+            .map(|(name, one)| json!([name, one.level, one.progress, one.researched]));
         all.collect()
     }
 
@@ -118,7 +122,8 @@ impl Master {
     ) {
         let slaves = self.slave_links();
         let data = &envelope.data;
-        let technology = || (data["name"].as_str().unwrap_or_default(), whole(&data["level"]).unwrap_or_default());
+        let technology =
+            || (data["name"].as_str().unwrap_or_default(), whole(&data["level"]).unwrap_or_default());
         match envelope.kind.as_str() {
             "global_chat:chat_event" => {
                 let but = (!self.has(Fault::EchoesBroadcast)).then_some(link);

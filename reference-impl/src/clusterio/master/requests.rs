@@ -185,7 +185,9 @@ impl Master {
         let until = self.until(now);
         let anybody = self.cluster.connected().next().filter(|_| self.has(Fault::ForwardsToAnybody));
         let assigned = match self.cluster.instances.get(&id) {
-            Some(config) => config.assigned_slave().ok_or(format!("instance {id} is not assigned to a slave")),
+            Some(config) => {
+                config.assigned_slave().ok_or(format!("instance {id} is not assigned to a slave"))
+            }
             None => Err(format!("there is no instance {id}")),
         };
         let to = assigned.and_then(|slave| {

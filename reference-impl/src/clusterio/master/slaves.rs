@@ -12,7 +12,13 @@ use crate::machine::{LinkId, Outbox, Time};
 
 impl Master {
     /// Acts on an event whose form has been found good. Trouble stays with us (4.11).
-    pub(super) fn event(&mut self, now: Time, link: LinkId, envelope: &Envelope, out: &mut Outbox<MasterEvent>) {
+    pub(super) fn event(
+        &mut self,
+        now: Time,
+        link: LinkId,
+        envelope: &Envelope,
+        out: &mut Outbox<MasterEvent>,
+    ) {
         match envelope.kind.as_str() {
             "update_instances_event" => self.update_instances(now, link, envelope, out),
             "instance_output_event" => self.output(envelope, out),
@@ -28,7 +34,8 @@ impl Master {
         envelope: &Envelope,
         out: &mut Outbox<MasterEvent>,
     ) {
-        let Some(Phase::Slave { id: slave, .. }) = self.connections.get(&link).map(|known| &known.phase) else {
+        let Some(Phase::Slave { id: slave, .. }) = self.connections.get(&link).map(|known| &known.phase)
+        else {
             return;
         };
         let slave = *slave;

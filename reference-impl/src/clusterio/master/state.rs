@@ -39,12 +39,7 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) enum Waiting {
     /// For a control that asked.
-    Asked {
-        asker: LinkId,
-        stem: &'static str,
-        seq: i64,
-        instance: i64,
-    },
+    Asked { asker: LinkId, stem: &'static str, seq: i64, instance: i64 },
     /// For nobody: one of the series of 4.1.
     Series,
 }
