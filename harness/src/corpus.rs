@@ -142,6 +142,12 @@ pub struct Settings {
     /// Settings that differ in some editions.
     #[serde(default)]
     edition_settings: BTreeMap<String, BTreeMap<String, String>>,
+    /// What is known of the built-in reference; of other targets only where `--var` tells it.
+    #[serde(default)]
+    pub reference: BTreeMap<String, String>,
+    /// Signed tokens that are made where the key is known.
+    #[serde(default)]
+    pub mint: Vec<Mint>,
     /// Background traffic: payloads in flow syntax.
     #[serde(default)]
     pub ignoring: Vec<String>,
@@ -255,6 +261,12 @@ pub struct Role {
     pub name: String,
     /// True when others connect to it.
     pub listens: bool,
+    /// True when its program may end by itself, and tells by its exit status how it went.
+    #[serde(default)]
+    pub exits: bool,
+    /// The stimulus that makes it leave. A program that is started for one order leaves unasked.
+    #[serde(default, rename = "quits-by")]
+    pub quits_by: Option<String>,
     /// The more general role that it plays too: what binds that role binds it as well.
     #[serde(default)]
     pub is: Option<String>,
@@ -262,6 +274,18 @@ pub struct Role {
     /// apart by it.
     #[serde(default, rename = "told-by")]
     told_by: Option<String>,
+}
+
+/// A variable whose value is a JSON Web Token, signed with HS256.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mint {
+    /// The variable.
+    pub variable: String,
+    /// The variable that holds the key.
+    pub key: String,
+    /// What the token says.
+    pub claims: toml::Table,
 }
 
 /// What `X greets Y` sends.

@@ -1,5 +1,6 @@
 //! `flowproof test`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use crate::report::{Report, human, json};
 use crate::runner::event::RunEvent;
 use crate::runner::plan::{Driver, RunSettings};
 use crate::runner::run::{BUG, RunConfig, Target, run as run_flows};
+use crate::runner::variables::variables;
 use crate::runner::verdict::Verdict;
 use crate::sinner::Sinner;
 
@@ -259,7 +261,8 @@ fn config(
     let transport = protocol.settings.transport(&edition);
     let (path, kind) = (transport.default_path.clone(), transport.kind);
     let mut settings = RunSettings::in_memory(&protocol, &edition, args.seed);
-    settings.variables = args.vars.iter().cloned().collect();
+    settings.variables = variables(&protocol.settings, given(args), in_memory);
+    settings.started = url.is_none();
     settings.driver = match args.driver {
         DriverArg::Stdin => Driver::Certain,
         DriverArg::None => Driver::None,
@@ -317,6 +320,15 @@ fn config(
         budget: args.budget,
         stop: Arc::clone(stop),
     })
+}
+
+/// Variables from the environment (`FLOWPROOF_VAR_TOKEN` for `token`), those of the command line put over them. What
+/// should not be seen in a list of processes comes by the environment.
+fn given(args: &TestArgs) -> BTreeMap<String, String> {
+    let named = |(name, value): (String, String)| {
+        name.strip_prefix("FLOWPROOF_VAR_").map(|name| (name.to_lowercase().replace('_', "-"), value))
+    };
+    std::env::vars().filter_map(named).chain(args.vars.iter().cloned()).collect()
 }
 
 /// The first interrupt ends the run with its report; the second ends the program.

@@ -1,8 +1,8 @@
 //! Writes a flow back: the same tree, comments kept, in one style.
 
 use super::ast::{
-    Block, Bytes, CastMember, CloseSpec, ConnectOptions, Constant, Examples, Flow, HeaderItem, Key, Member,
-    Name, Pattern, PatternKind, Payload, Step, StepKind, Trivia, TypeWord,
+    Block, Bytes, CastMember, CloseSpec, ConnectOptions, Constant, Examples, ExitStatus, Flow, HeaderItem,
+    Key, Member, Name, Pattern, PatternKind, Payload, Step, StepKind, Trivia, TypeWord,
 };
 use super::parser::is_name;
 
@@ -287,8 +287,17 @@ fn write_step(out: &mut String, kind: &StepKind, broken: Option<usize>) {
             out.push_str(&format!("{} disconnects", who.text));
             write_close(out, close);
         }
+        StepKind::Exits { who, how } => {
+            let how = match how {
+                Some(ExitStatus::Failure) => " with failure",
+                Some(ExitStatus::Success) => " with success",
+                None => "",
+            };
+            out.push_str(&format!("{} exits{how}", who.text));
+        }
         StepKind::Knows { who, whom } => out.push_str(&format!("{} knows {}", who.text, whom.text)),
         StepKind::Greets { who, whom } => out.push_str(&format!("{} greets {}", who.text, whom.text)),
+        StepKind::Quits { who } => out.push_str(&format!("{} quits", who.text)),
         StepKind::Stops { who } => out.push_str(&format!("{} stops", who.text)),
         StepKind::Vanishes { who } => out.push_str(&format!("{} vanishes", who.text)),
         StepKind::Stalls { who } => out.push_str(&format!("{} stalls", who.text)),

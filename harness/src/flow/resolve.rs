@@ -244,6 +244,8 @@ impl<'a> Checker<'a> {
             StepKind::Vanishes { who }
             | StepKind::Stalls { who }
             | StepKind::Resumes { who }
+            | StepKind::Exits { who, .. }
+            | StepKind::Quits { who }
             | StepKind::Stops { who } => self.participant(who),
             StepKind::Knows { who, whom } | StepKind::Greets { who, whom } => {
                 self.participant(who);

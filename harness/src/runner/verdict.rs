@@ -96,7 +96,9 @@ impl FlowResult {
             .into_iter()
             // A monitor may speak of a requirement that this edition or role does not know.
             .filter(|finding| match &finding.requirement {
-                Some(id) => catalogue.get(id).is_none() || catalogue.binds(id, &plan.role),
+                Some(id) => {
+                    catalogue.get(id).is_none() || catalogue.binds_in(id, &plan.role, &plan.settings.edition)
+                }
                 None => true,
             })
             .collect();
@@ -147,7 +149,10 @@ impl FlowResult {
         let kept = outcome
             .kept
             .into_iter()
-            .filter(|id| !accused.contains(id) && !noted(id) && catalogue.binds(id, &plan.role))
+            .filter(|id| {
+                let binds = catalogue.binds_in(id, &plan.role, &plan.settings.edition);
+                !accused.contains(id) && !noted(id) && binds
+            })
             .collect();
         FlowResult {
             name: plan.name.clone(),

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::process::ExitStatusExt;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use flowproof_reference::machine::{LinkId, Time};
@@ -34,6 +35,8 @@ pub enum Place {
         address: SocketAddr,
         /// The name for TLS; plain when none.
         tls: Option<Tls>,
+        /// The program, when it is ours to stop.
+        program: Option<Arc<Mutex<Process>>>,
     },
     /// It is started for every flow, with the URL of a listener of ours in place of `{url}`.
     Connects {
@@ -136,7 +139,8 @@ pub async fn run(
     };
     programs.extend(peers.program.take());
     let start = Instant::now();
-    let mut conversation = Conversation::new(Rc::clone(&plan), protocol, time(start), &peers.addresses);
+    let mut conversation =
+        Conversation::new(Rc::clone(&plan), Arc::clone(&protocol), time(start), &peers.addresses);
     if let Place::Connects { command, url } = place {
         for (participant, one) in plan.cast.iter().enumerate().filter(|(_, one)| one.under_test) {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await;
@@ -163,7 +167,7 @@ pub async fn run(
         while let Some(output) = conversation.poll_output() {
             match output {
                 Output::Dial(link) => {
-                    if let Place::Listens { address, tls } = place {
+                    if let Place::Listens { address, tls, .. } = place {
                         tokio::spawn(dial(link, *address, tls.clone(), events.clone()));
                     }
                 }
@@ -186,6 +190,13 @@ pub async fn run(
                 Output::Unbind(one) => {
                     if let Some((_, reading)) = peers.sockets.remove(&one) {
                         reading.abort();
+                    }
+                }
+                Output::Quit(participant) => {
+                    if let Some(program) = programs.get_mut(&participant) {
+                        program.ask_to_stop();
+                    } else if let Place::Listens { program: Some(program), .. } = place {
+                        program.lock().unwrap_or_else(PoisonError::into_inner).ask_to_stop();
                     }
                 }
                 Output::Stimulus(participant, order) => {
@@ -228,11 +239,14 @@ pub async fn run(
                 if stop.load(Ordering::Relaxed) {
                     conversation.interrupt();
                 }
-                note_deaths(&plan, &mut programs, &mut deaths);
+                note_deaths(&plan, &protocol, &mut programs, &mut deaths);
+                for (participant, well) in ended_programs(&plan, place, &mut programs) {
+                    conversation.handle(time(Instant::now()), Input::Exited(participant, well));
+                }
             }
         }
     }
-    note_deaths(&plan, &mut programs, &mut deaths);
+    note_deaths(&plan, &protocol, &mut programs, &mut deaths);
     let end = Instant::now();
     Ok(NetworkOutcome {
         outcome: conversation.into_outcome(),
@@ -340,11 +354,36 @@ async fn read_datagrams(one: usize, socket: Arc<UdpSocket>, events: mpsc::Sender
     }
 }
 
-fn note_deaths(plan: &Plan, programs: &mut BTreeMap<usize, Process>, deaths: &mut Vec<(String, String)>) {
+/// Programs that have ended, and whether their status tells of success.
+fn ended_programs(plan: &Plan, place: &Place, programs: &mut BTreeMap<usize, Process>) -> Vec<(usize, bool)> {
+    let mut ended: Vec<(usize, bool)> = programs
+        .iter_mut()
+        .filter_map(|(participant, program)| Some((*participant, program.exit_status()?.success())))
+        .collect();
+    if let Place::Listens { program: Some(program), .. } = place
+        && let Some(participant) = plan.cast.iter().position(|one| one.under_test)
+    {
+        let status = program.lock().unwrap_or_else(PoisonError::into_inner).exit_status();
+        ended.extend(status.map(|status| (participant, status.success())));
+    }
+    ended
+}
+
+/// Programs that ended in a way that theirs should not. Where a role may end by itself, only a signal tells of a death.
+fn note_deaths(
+    plan: &Plan,
+    protocol: &Protocol,
+    programs: &mut BTreeMap<usize, Process>,
+    deaths: &mut Vec<(String, String)>,
+) {
     for (participant, program) in programs {
-        let name = &plan.cast[*participant].name;
+        let one = &plan.cast[*participant];
+        let name = &one.name;
+        let may_exit = protocol.settings.roles.iter().any(|role| role.name == one.role && role.exits);
         if let Some(status) = program.exit_status()
             && !status.success()
+            && !program.was_asked()
+            && (!may_exit || status.signal().is_some())
             && !deaths.iter().any(|(known, _)| known == name)
         {
             deaths.push((name.clone(), format!("{status}{}", program.last_words())));

@@ -69,6 +69,7 @@ pub struct Process {
     input: Option<ChildStdin>,
     output: Arc<Mutex<VecDeque<u8>>>,
     exited: Option<ExitStatus>,
+    asked: bool,
 }
 
 impl Process {
@@ -91,7 +92,7 @@ impl Process {
             keep_reading(stream, Arc::clone(&output));
         }
         let input = child.stdin.take();
-        Ok(Process { child, input, output, exited: None })
+        Ok(Process { child, input, output, exited: None, asked: false })
     }
 
     /// How it ended, once it has.
@@ -125,6 +126,17 @@ impl Process {
             // A group that is gone already is what we want.
             let _ = killpg(Pid::from_raw(group), signal);
         }
+    }
+
+    /// Asks it to end in order, and waits for nothing.
+    pub fn ask_to_stop(&mut self) {
+        self.asked = true;
+        self.signal(Signal::SIGTERM);
+    }
+
+    /// True once it has been asked to end.
+    pub fn was_asked(&self) -> bool {
+        self.asked
     }
 
     /// Ends it: asked first, then forced, with everything it started.
@@ -167,8 +179,8 @@ fn keep_reading(mut stream: impl Read + Send + 'static, output: Arc<Mutex<VecDeq
 /// A server under test with its port.
 #[derive(Debug)]
 pub struct ServerProcess {
-    /// The program.
-    pub process: Process,
+    /// The program; flows may stop it.
+    pub process: Arc<Mutex<Process>>,
     /// Where it listens.
     pub address: SocketAddr,
 }
@@ -183,7 +195,7 @@ impl ServerProcess {
         let until = Instant::now() + STARTUP;
         loop {
             if TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok() {
-                return Ok(ServerProcess { process, address });
+                return Ok(ServerProcess { process: Arc::new(Mutex::new(process)), address });
             }
             if let Some(status) = process.exit_status() {
                 // Its output may still be on its way through the pipe.
@@ -200,6 +212,13 @@ impl ServerProcess {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+impl ServerProcess {
+    /// The program, whoever used it last.
+    pub fn program(&self) -> std::sync::MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

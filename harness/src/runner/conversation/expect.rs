@@ -481,7 +481,11 @@ pub(super) fn fail(
     actual: Value,
 ) -> Stop {
     let line = scope.file.line(step.span.start);
-    let Some(requirement) = accused.into_iter().next() else {
+    let (catalogue, settings) = (&shared.protocol.catalogue, &shared.plan.settings);
+    let at_stake = |id: &String| {
+        catalogue.get(id).is_none() || catalogue.binds_in(id, &shared.plan.role, &settings.edition)
+    };
+    let Some(requirement) = accused.into_iter().find(at_stake) else {
         let found =
             if actual.is_null() { String::new() } else { format!(", found {}", json::short(&actual, 300)) };
         let text = format!(

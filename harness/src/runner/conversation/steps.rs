@@ -15,7 +15,7 @@ use super::task::{Task, all, wait_for};
 use super::{Ending, Output, Shared, Stop};
 use crate::corpus::FlowFile;
 use crate::flow::ast::{
-    Block, Branch, Bytes, CloseSpec, ConnectOptions, Name, Pattern, Payload, Step, StepKind,
+    Block, Branch, Bytes, CloseSpec, ConnectOptions, ExitStatus, Name, Pattern, Payload, Step, StepKind,
 };
 use crate::flow::format::pattern_text;
 use crate::judge::finding::{Finding, Judge, Ruling};
@@ -65,7 +65,7 @@ impl Scope {
         let name = match &step.kind {
             StepKind::Arrow { from, .. } => from,
             StepKind::Closes { who, .. } | StepKind::Drops { who, .. } | StepKind::Refuses { who, .. } => who,
-            StepKind::Connects { who, .. } => who,
+            StepKind::Connects { who, .. } | StepKind::Exits { who, .. } => who,
             _ => return None,
         };
         let place = *self.names.get(&name.text)?.first()?;
@@ -221,6 +221,8 @@ async fn run_step(
             Ok(())
         }
         StepKind::Does { who, stimulus, with } => does(shared, scope, step, who, stimulus, with.as_ref()),
+        StepKind::Exits { who, how } => exits(shared, scope, step, who, *how).await,
+        StepKind::Quits { who } => quits(shared, scope, who),
         StepKind::Served => served(shared, scope, step).await,
     }
 }
@@ -387,7 +389,22 @@ impl Shared {
             Some(_) => return,
             None => ids(&step.cites),
         };
-        self.kept.extend(cites.into_iter().filter(|id| self.protocol.catalogue.binds(id, &self.plan.role)));
+        let settings = &self.plan.settings;
+        let binds = |id: &String| self.protocol.catalogue.binds_in(id, &self.plan.role, &settings.edition);
+        self.kept.extend(cites.into_iter().filter(binds));
+    }
+
+    /// The links on which a participant hears something: of one that others connect to, those that are open.
+    fn links_to(&self, who: usize) -> Vec<usize> {
+        match self.current[who] {
+            Some(link) => vec![link],
+            None => {
+                let open = |index: &usize| {
+                    self.links[*index].played == who && self.links[*index].stage == Stage::Open
+                };
+                (0..self.links.len()).filter(open).collect()
+            }
+        }
     }
 
     /// The latest link between two participants.
@@ -1045,7 +1062,7 @@ impl Shared {
     /// The links on which participants hear: the latest connection of each, or all that comes to its sockets.
     fn links_of(&self, listeners: &[usize]) -> Vec<usize> {
         if !self.plan.datagrams {
-            return listeners.iter().filter_map(|one| self.current[*one]).collect();
+            return listeners.iter().flat_map(|one| self.links_to(*one)).collect();
         }
         let hears = |played: usize| {
             let owner = self.cast[played].socket_of;
@@ -1396,6 +1413,60 @@ fn does(
     shared.stimulated = Some((one, received));
     shared.last_cause = shared.now;
     shared.outputs.push_back(Output::Stimulus(one, order));
+    Ok(())
+}
+
+/// The program under test is asked to end in order.
+fn quits(shared: &Rc<RefCell<Shared>>, scope: &Scope, who: &Name) -> Result<(), Stop> {
+    for one in scope.members(who)? {
+        let shared = &mut *shared.borrow_mut();
+        if shared.cast[one].under_test {
+            shared.last_cause = shared.now;
+            shared.outputs.push_back(Output::Quit(one));
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the end of a program under test.
+async fn exits(
+    shared: &Rc<RefCell<Shared>>,
+    scope: &Scope,
+    step: &Step,
+    who: &Name,
+    how: Option<ExitStatus>,
+) -> Result<(), Stop> {
+    for one in scope.members(who)? {
+        if !shared.borrow().cast[one].under_test {
+            continue;
+        }
+        let until = match &scope.window {
+            Some(window) => window.since + window.limit + shared.borrow().plan.settings.slack,
+            None => shared.borrow().now + shared.borrow().plan.settings.timeout,
+        };
+        let ended = wait_for(shared, Some(until), |shared| shared.exits.get(&one).copied()).await;
+        let shared = &mut *shared.borrow_mut();
+        let name = &shared.cast[one].name;
+        let expected = match how {
+            Some(ExitStatus::Failure) => "an exit status that tells of failure",
+            Some(ExitStatus::Success) => "an exit status that tells of success",
+            None => "the end of the program",
+        };
+        let message = match (ended, how) {
+            (None, _) => format!("the program of {name} goes on"),
+            (Some(true), Some(ExitStatus::Failure)) => {
+                format!("the program of {name} says that all went well")
+            }
+            (Some(false), Some(ExitStatus::Success)) => format!("the program of {name} says that it failed"),
+            (Some(_), _) => continue,
+        };
+        let accused = match &scope.window {
+            Some(window) if ended.is_none() && !window.cites.is_empty() => window.cites.clone(),
+            _ => scope.accused(step),
+        };
+        return Err(fail(shared, scope, step, accused, message, expected.to_owned(), Value::Null));
+    }
+    shared.borrow_mut().keep(scope, step);
     Ok(())
 }
 
