@@ -8,6 +8,9 @@ use crate::corpus::{MessageRule, Protocol};
 use crate::monitor::{NotJson, Party};
 use crate::pattern::{Bindings, json, matches};
 
+/// The word of a rule that stands for every role: where all are peers, most messages go between any two.
+const ANY: &str = "any";
+
 /// How much of a message a finding carries.
 const ACTUAL_LIMIT: usize = 64 << 10;
 
@@ -83,8 +86,9 @@ pub fn judge_binary(protocol: &Protocol, from: &Party, bytes: &[u8], at: Time, f
 }
 
 fn applies(rule: &MessageRule, edition: &str, from: &Party, to: &Party, value: &Value) -> bool {
-    rule.from == from.role
-        && rule.to == to.role
+    let names = |role: &str, party: &Party| role == ANY || role == party.role;
+    names(&rule.from, from)
+        && names(&rule.to, to)
         && (rule.editions.is_empty() || rule.editions.iter().any(|known| known == edition))
         && matches(&rule.when, value, &Bindings::default()).is_ok()
 }
