@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -13,7 +12,7 @@ use super::{exit, output};
 use crate::corpus::{Corpus, Protocol};
 use crate::report::Report;
 use crate::report::text::Style;
-use crate::runner::plan::{Driver, RunSettings};
+use crate::runner::plan::RunSettings;
 use crate::runner::run::{RunConfig, Target, run as run_flows};
 use crate::sinner::Sinner;
 
@@ -55,22 +54,12 @@ pub(crate) struct Caught {
 
 /// Runs a sinner against all flows of its role.
 pub(crate) fn judge(protocol: &Arc<Protocol>, sinner: &Sinner) -> Caught {
+    let edition = sinner.edition.as_ref().unwrap_or(&protocol.settings.default_edition);
     let config = RunConfig {
         protocol: Arc::clone(protocol),
         roles: vec![sinner.role.clone()],
         target: Target::Reference(Some(sinner.clone())),
-        settings: RunSettings {
-            edition: protocol.settings.default_edition.clone(),
-            variables: Default::default(),
-            driver: Driver::Certain,
-            host: "localhost".to_owned(),
-            path: protocol.settings.transport.default_path.clone(),
-            slack: Duration::ZERO,
-            timeout: protocol.settings.timing.timeout,
-            exclusive: true,
-            shared: false,
-            seed: 1,
-        },
+        settings: RunSettings::in_memory(protocol, edition, 1),
         jobs: usize::MAX,
         filter: Vec::new(),
         tags: Vec::new(),
@@ -111,7 +100,8 @@ pub(super) fn run(args: &SinnersArgs, corpus: &Corpus, colour: bool) -> u8 {
     let mut rows = Vec::new();
     let mut clean = true;
     for protocol in &protocols {
-        let wanted = |sinner: &&Sinner| args.filter.as_ref().is_none_or(|part| sinner.name.contains(part.as_str()));
+        let wanted =
+            |sinner: &&Sinner| args.filter.as_ref().is_none_or(|part| sinner.name.contains(part.as_str()));
         for sinner in protocol.sinners.iter().filter(wanted) {
             let row = judge(protocol, sinner);
             clean &= row.caught && row.stray.is_empty();
@@ -153,7 +143,8 @@ fn line(row: &Caught, sinner: &Sinner, style: Style) -> String {
         (true, false) => style.doubtful("stray "),
         (false, _) => style.bad("MISSED"),
     };
-    let stray = if row.stray.is_empty() { String::new() } else { format!("  also accused: {}", row.stray.join(" ")) };
+    let stray =
+        if row.stray.is_empty() { String::new() } else { format!("  also accused: {}", row.stray.join(" ")) };
     format!("{word}  {:<20} {:<34} {}{stray}\n", row.requirement, row.name, sinner.summary)
 }
 
@@ -165,7 +156,10 @@ fn without(protocol: &Protocol) -> String {
         .filter(|requirement| requirement.untested.is_none())
         .flat_map(|requirement| requirement.roles.iter().map(move |role| (requirement, role)))
         .filter(|(requirement, role)| {
-            !protocol.sinners.iter().any(|sinner| sinner.requirement == requirement.id && sinner.role == **role)
+            !protocol
+                .sinners
+                .iter()
+                .any(|sinner| sinner.requirement == requirement.id && sinner.role == **role)
         })
         .map(|(requirement, role)| format!("{} ({role})", requirement.id))
         .collect();

@@ -1,8 +1,8 @@
 //! Writes a flow back: the same tree, comments kept, in one style.
 
 use super::ast::{
-    Block, Bytes, CastMember, CloseSpec, ConnectOptions, Constant, Examples, Flow, HeaderItem, Key, Member, Name,
-    Pattern, PatternKind, Payload, Step, StepKind, Trivia, TypeWord,
+    Block, Bytes, CastMember, CloseSpec, ConnectOptions, Constant, Examples, Flow, HeaderItem, Key, Member,
+    Name, Pattern, PatternKind, Payload, Step, StepKind, Trivia, TypeWord,
 };
 
 /// Lines that would be longer are broken at the members of their objects.
@@ -103,7 +103,9 @@ impl Writer {
             HeaderItem::Tags(names) => self.text.push_str(&format!("tags {}", words(names))),
             HeaderItem::About(names) => self.text.push_str(&format!("about{}", cites(names))),
             HeaderItem::Unexpected(names) => self.text.push_str(&format!("unexpected{}", cites(names))),
-            HeaderItem::Ignoring(payload) => self.text.push_str(&format!("ignoring {}", payload_text(payload))),
+            HeaderItem::Ignoring(payload) => {
+                self.text.push_str(&format!("ignoring {}", payload_text(payload)))
+            }
             HeaderItem::Examples(examples) => {
                 self.text.push_str("examples");
                 self.line_end(comment);
@@ -122,7 +124,11 @@ impl Writer {
             .map(|column| {
                 let cells = rows.iter().filter_map(|row| row.get(column));
                 // A single long cell must not push the whole table off the screen.
-                cells.chain([&header[column]]).map(|cell| cell.chars().count()).filter(|width| *width <= 60).max()
+                cells
+                    .chain([&header[column]])
+                    .map(|cell| cell.chars().count())
+                    .filter(|width| *width <= 60)
+                    .max()
             })
             .map(|width| width.unwrap_or(0))
             .collect();
@@ -224,6 +230,9 @@ impl Writer {
 }
 
 fn cast_member(member: &CastMember) -> String {
+    if let Some(owner) = &member.socket_of {
+        return format!("{} socket of {}", member.name.text, owner.text);
+    }
     let role = member.role.as_ref().map_or(String::new(), |role| format!(" {}", role.text));
     let count = member.count.map_or(String::new(), |count| format!(" * {count}"));
     format!("{}{role}{count}", member.name.text)
@@ -278,6 +287,9 @@ fn write_step(out: &mut String, kind: &StepKind, broken: Option<usize>) {
             out.push_str(&format!("{} disconnects", who.text));
             write_close(out, close);
         }
+        StepKind::Knows { who, whom } => out.push_str(&format!("{} knows {}", who.text, whom.text)),
+        StepKind::Greets { who, whom } => out.push_str(&format!("{} greets {}", who.text, whom.text)),
+        StepKind::Stops { who } => out.push_str(&format!("{} stops", who.text)),
         StepKind::Vanishes { who } => out.push_str(&format!("{} vanishes", who.text)),
         StepKind::Stalls { who } => out.push_str(&format!("{} stalls", who.text)),
         StepKind::Resumes { who } => out.push_str(&format!("{} resumes", who.text)),
@@ -369,7 +381,9 @@ fn write_payload(out: &mut String, payload: &Payload, broken: Option<usize>) {
             out.push_str(method);
             out.push(' ');
             match &target.kind {
-                PatternKind::String { text, .. } if text.starts_with('/') && !text.contains(char::is_whitespace) => {
+                PatternKind::String { text, .. }
+                    if text.starts_with('/') && !text.contains(char::is_whitespace) =>
+                {
                     out.push_str(text);
                 }
                 _ => write_pattern(out, target, Level::Join, broken),
@@ -384,7 +398,12 @@ fn write_payload(out: &mut String, payload: &Payload, broken: Option<usize>) {
     }
 }
 
-fn write_http_rest(out: &mut String, headers: Option<&Pattern>, body: Option<&Payload>, broken: Option<usize>) {
+fn write_http_rest(
+    out: &mut String,
+    headers: Option<&Pattern>,
+    body: Option<&Payload>,
+    broken: Option<usize>,
+) {
     if let Some(headers) = headers {
         out.push_str(" headers ");
         write_pattern(out, headers, Level::Join, broken);

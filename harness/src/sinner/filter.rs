@@ -42,7 +42,7 @@ impl RuleFilter {
             *caught += 1;
             let nth = rule.nth.is_none_or(|nth| *caught == nth);
             let from = rule.from_nth.is_none_or(|nth| *caught >= nth);
-            let every = rule.every.is_none_or(|every| *caught % every.max(1) == 0);
+            let every = rule.every.is_none_or(|every| caught.is_multiple_of(every.max(1)));
             if nth && from && every {
                 return Some(rule.verb.clone());
             }
@@ -120,7 +120,9 @@ impl Filter for RuleFilter {
 
     fn incoming(&mut self, _now: Time, link: LinkId, frame: ReceivedFrame, out: &mut Vec<ReceivedFrame>) {
         let (kind, text) = match &frame {
-            ReceivedFrame::Text(bytes) => (FrameKind::Text, Some(String::from_utf8_lossy(bytes).into_owned())),
+            ReceivedFrame::Text(bytes) => {
+                (FrameKind::Text, Some(String::from_utf8_lossy(bytes).into_owned()))
+            }
             ReceivedFrame::Binary(_) => (FrameKind::Binary, None),
             ReceivedFrame::Ping(_) => (FrameKind::Ping, None),
             ReceivedFrame::Pong(_) => (FrameKind::Pong, None),

@@ -2,19 +2,24 @@
 
 use super::{Failed, Parsed, Parser};
 use crate::diagnostic;
-use crate::flow::ast::{Block, Branch, CloseSpec, ConnectOptions, Name, Pattern, Span, Step, StepKind, Trivia};
+use crate::flow::ast::{
+    Block, Branch, CloseSpec, ConnectOptions, Name, Pattern, Span, Step, StepKind, Trivia,
+};
 
 /// What a participant can do.
-pub(super) const VERBS: [&str; 10] = [
+pub(super) const VERBS: [&str; 13] = [
     "closes",
     "connects",
     "disconnects",
     "does",
     "drops",
+    "greets",
+    "knows",
     "opens",
     "refuses",
     "resumes",
     "stalls",
+    "stops",
     "vanishes",
 ];
 
@@ -23,7 +28,11 @@ type Said = (StepKind, Vec<Name>, Option<String>);
 
 impl Parser<'_> {
     /// Steps up to the end of the file, or to the brace that closes the block opened at `opening`.
-    pub(super) fn steps(&mut self, mut leading: Vec<Trivia>, opening: Option<Span>) -> (Vec<Step>, Vec<Trivia>) {
+    pub(super) fn steps(
+        &mut self,
+        mut leading: Vec<Trivia>,
+        opening: Option<Span>,
+    ) -> (Vec<Step>, Vec<Trivia>) {
         let mut steps = Vec::new();
         loop {
             match (self.peek(), opening) {
@@ -76,7 +85,8 @@ impl Parser<'_> {
         }
         let next = self.rest()[word.len()..].trim_start_matches([' ', '\t']);
         let verb_follows = VERBS.iter().any(|verb| {
-            next.strip_prefix(verb).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+            next.strip_prefix(verb)
+                .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
         });
         if verb_follows && !word.is_empty() {
             return self.deed();
@@ -111,7 +121,8 @@ impl Parser<'_> {
                 Ok((StepKind::Every { shortest, longest, times, block }, cites, comment))
             }
             "in" => {
-                let head = if self.word("any") && self.word("order") { Ok(()) } else { self.wrong("`any order`") };
+                let head =
+                    if self.word("any") && self.word("order") { Ok(()) } else { self.wrong("`any order`") };
                 let (block, cites, comment) = self.block_after(head.is_ok())?;
                 head?;
                 Ok((StepKind::AnyOrder(block), cites, comment))
@@ -140,7 +151,18 @@ impl Parser<'_> {
     }
 
     fn at_header_word_named(&self, word: &str) -> bool {
-        matches!(word, "protocol" | "cast" | "editions" | "needs" | "tags" | "about" | "ignoring" | "unexpected" | "examples")
+        matches!(
+            word,
+            "protocol"
+                | "cast"
+                | "editions"
+                | "needs"
+                | "tags"
+                | "about"
+                | "ignoring"
+                | "unexpected"
+                | "examples"
+        )
     }
 
     fn unknown<T>(&mut self, start: usize, word: &str) -> Parsed<T> {
@@ -172,6 +194,9 @@ impl Parser<'_> {
             "disconnects" => StepKind::Disconnects { who, close: self.close_spec()? },
             "vanishes" => StepKind::Vanishes { who },
             "stalls" => StepKind::Stalls { who },
+            "stops" => StepKind::Stops { who },
+            "knows" => StepKind::Knows { who, whom: self.name("the participant whose address is known")? },
+            "greets" => StepKind::Greets { who, whom: self.name("the participant who is greeted")? },
             "resumes" => StepKind::Resumes { who },
             "closes" => {
                 let whom = self.name("the participant whose connection is closed")?;
@@ -217,7 +242,11 @@ impl Parser<'_> {
             let word = self.peek_word();
             match word {
                 "to" | "path" | "query" | "headers" | "subprotocol" | "sending" => self.at += word.len(),
-                _ => return self.wrong("`to`, `path`, `query`, `headers`, `subprotocol`, `sending`, or the end of the line"),
+                _ => {
+                    return self.wrong(
+                        "`to`, `path`, `query`, `headers`, `subprotocol`, `sending`, or the end of the line",
+                    );
+                }
             }
             match word {
                 "to" => to = Some(self.name("a participant")?),
