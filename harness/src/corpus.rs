@@ -235,7 +235,8 @@ pub struct Role {
     pub name: String,
     /// True when others connect to it.
     pub listens: bool,
-    /// The more general role that it plays too: what binds that role binds it as well.
+    /// The more general role that it plays too: flows and message rules for that role are read for it as well. Which
+    /// requirements bind it, each requirement says for itself.
     #[serde(default)]
     pub is: Option<String>,
 }
@@ -417,9 +418,7 @@ struct Loader<'a> {
 impl Loader<'_> {
     fn protocol(&mut self) -> Option<Protocol> {
         let settings: Settings = self.toml("protocol.toml")?;
-        let mut catalogue: Catalogue = self.toml("requirements.toml")?;
-        let general = settings.roles.iter().filter_map(|role| Some((role.name.clone(), role.is.clone()?)));
-        catalogue.kinds = general.collect();
+        let catalogue: Catalogue = self.toml("requirements.toml")?;
         let greetings = settings.greetings.iter().filter_map(|(edition, entry)| {
             let message = self.accept(parse_pattern(&entry.message), "protocol.toml", &entry.message)?;
             Some((edition.clone(), Greeting { message, every: entry.every }))
