@@ -304,6 +304,14 @@ fn skip_reason(file: &FlowFile, protocol: &Protocol, role: &str, settings: &RunS
                 "needs an IP address for each participant, as there are on the loopback network".to_owned(),
             );
         }
+        // `connect=swap`: a setting has this value.
+        if let Some((name, wanted)) = need.split_once('=') {
+            let value = settings.variables.get(name).or_else(|| protocol.settings.settings.get(name));
+            if value.is_none_or(|value| value != wanted) {
+                return Some(format!("needs `{name}` to be `{wanted}`; give it with --var {need}"));
+            }
+            continue;
+        }
         if !settings.variables.contains_key(need) && !protocol.settings.settings.contains_key(need) {
             return Some(format!("needs `{need}`; give it with --var {need}=..."));
         }

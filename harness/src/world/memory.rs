@@ -140,7 +140,7 @@ impl World {
         for place in 0..self.references.len() {
             self.references[place].machine.tick(self.now);
             while let Some(output) = self.references[place].machine.poll_output() {
-                self.from_reference(place, output);
+                self.carry_from(place, output);
             }
         }
     }
