@@ -189,6 +189,8 @@ faults! {
     DiesOnBadConnect = "dies-on-bad-connect",
     /// Stops greeting anybody once one machine has been silent for a while (HELLO-11).
     DeadMachineStopsGreeting = "dead-machine-stops-greeting",
+    /// Lists all nodes in one datagram, however many (WIRE-5).
+    EndlessRouting = "endless-routing",
     /// Keeps a node it does not hear of for ever (HELLO-12, ROUT-4).
     ForgetsNobody = "forgets-nobody",
     /// Passes MESSAGE on to all it knows (MSG-5).

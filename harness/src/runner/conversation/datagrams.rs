@@ -221,9 +221,11 @@ impl Shared {
             // Where the machine stood still, what was missed is not made up for.
             let every = greeting.every.max(Duration::from_millis(10));
             self.greeters[place].next = (next + every).max(self.now + every / 2);
-            let mut bindings = self.ignoring_bindings.borrow().clone();
+            // A greeting knows whose it is and nothing else; with a crowd, copies of all variables would cost its square.
+            let mut bindings = Bindings::default();
             let owner = self.cast[from].socket_of.unwrap_or(from);
-            if let Some(id) = bindings.value(&format!("{}.id", self.cast[owner].name)).cloned() {
+            let id = self.ignoring_bindings.borrow().value(&format!("{}.id", self.cast[owner].name)).cloned();
+            if let Some(id) = id {
                 bindings.bind("me", Bound::Value(id));
             }
             let Ok(message) = generate(&greeting.message, &mut bindings, &mut self.rng) else { continue };

@@ -26,8 +26,8 @@ use crate::machine::{Input, Machine, Outbox, SocketId, Time};
 
 /// The socket that everybody knows.
 const ORDINARY: SocketId = SocketId(0);
-/// The longest datagram that is sent (section 5).
-const DATAGRAM: usize = 8192;
+/// Nodes in one ROUTING: as many as keep the datagram below 1400 bytes, whatever their addresses (section 5).
+const ROUTES: usize = 12;
 
 type Out = Outbox<NodeEvent>;
 
@@ -58,6 +58,8 @@ pub struct Node {
     acted_on: Remembered,
     channels: Channels,
     certificates: BTreeMap<Guid, PublicKey>,
+    /// Where the next ROUTING begins in the list of those heard.
+    listed: usize,
     planted: planted::Memory,
 }
 
@@ -79,6 +81,7 @@ impl Node {
             acted_on: Remembered::default(),
             channels: Channels::default(),
             certificates: BTreeMap::new(),
+            listed: 0,
             planted: planted::Memory::default(),
         }
     }
@@ -257,29 +260,26 @@ impl Node {
         Message::Hello { node_id: Some(self.id), version, node_type: None }
     }
 
-    /// Tells all neighbours whom it hears of. Everybody gets the same list: receivers pass over their own entry.
+    /// Tells all neighbours whom it hears of. Everybody gets the same list: receivers pass over their own entry. Where
+    /// not all have room in one datagram, the next list begins where this one ended.
     fn route_all(&mut self, out: &mut Out) {
         let named = self.config.edition == Edition::Udp201603;
-        let heard = |peer: &&Peer| peer.is_alive() || (matches!(peer.standing, Standing::Known { .. }) && self.has(Fault::ForgetsNobody));
-        let nodes: Vec<Route> = self
-            .peers
+        let heard: Vec<&Peer> = self.peers.iter().filter(|peer| peer.is_alive()).collect();
+        let listed: Vec<Route> = heard
             .iter()
-            .filter(heard)
             .filter(|peer| peer.id.is_some() || !named)
             .map(|peer| self.planted_route(Route { node_id: peer.id, address: Some(peer.address), hops: None }))
             .collect();
-        let mut message = Message::Routing { node_id: named.then_some(self.id), nodes };
-        let mut bytes = message.encode(self.config.edition);
-        // Entries are left out rather than sending what nobody need read.
-        while bytes.len() > DATAGRAM
-            && let Message::Routing { nodes, .. } = &mut message
-        {
-            nodes.truncate(nodes.len() * DATAGRAM / bytes.len().max(1));
-            bytes = message.encode(self.config.edition);
-        }
-        for peer in self.peers.iter().filter(|peer| peer.is_alive()) {
+        let first = self.listed % listed.len().max(1);
+        let room = self.planted_room(ROUTES);
+        let nodes: Vec<Route> = listed.iter().cycle().skip(first).take(listed.len().min(room)).copied().collect();
+        let told = nodes.len();
+        let message = Message::Routing { node_id: named.then_some(self.id), nodes };
+        let bytes = message.encode(self.config.edition);
+        for peer in heard {
             out.send_to(peer.socket, peer.address.into(), bytes.clone());
         }
+        self.listed = first + told;
     }
 
     fn tick(&mut self, now: Time, out: &mut Out) {

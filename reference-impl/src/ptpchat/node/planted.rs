@@ -10,13 +10,16 @@ use super::super::error::DecodeError;
 use super::super::guid::Guid;
 use super::super::message::{Chat, Connect, Ids, Message, Route};
 use super::super::peers::Standing;
-use super::{DATAGRAM, Node, ORDINARY, Out, State};
+use super::{Node, ORDINARY, Out, State};
 use crate::machine::{SocketId, Time};
 
 /// Nodes that are a crowd to a node that minds.
 const CROWD: usize = 500;
 /// Silence that a node takes offence at.
 const SILENCE: Duration = Duration::from_secs(3);
+
+/// The longest datagram that every node reads (section 5).
+const DATAGRAM: usize = 8192;
 
 /// What faults remember.
 #[derive(Debug, Default)]
@@ -220,6 +223,11 @@ impl Node {
             route.node_id = route.node_id.map(Guid::normalised);
         }
         route
+    }
+
+    /// How many nodes stand in one ROUTING.
+    pub(super) fn planted_room(&self, room: usize) -> usize {
+        if self.has(Fault::EndlessRouting) { usize::MAX } else { room }
     }
 
     /// What S takes for A's address.
