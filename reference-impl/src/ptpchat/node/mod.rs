@@ -21,7 +21,7 @@ use super::error::DecodeError;
 use super::guid::Guid;
 use super::identity::{Identity, PublicKey};
 use super::message::{Ids, Message, Route};
-use super::peers::{Heard, Peer, Peers, Standing};
+use super::peers::{Heard, Peer, Peers};
 use crate::machine::{Input, Machine, Outbox, SocketId, Time};
 
 /// The socket that everybody knows.
