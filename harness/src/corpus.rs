@@ -267,7 +267,8 @@ pub struct Role {
     /// The stimulus that makes it leave. A program that is started for one order leaves unasked.
     #[serde(default, rename = "quits-by")]
     pub quits_by: Option<String>,
-    /// The more general role that it plays too: what binds that role binds it as well.
+    /// The more general role that it plays too: flows and message rules for that role are read for it as well. Which
+    /// requirements bind it, each requirement says for itself.
     #[serde(default)]
     pub is: Option<String>,
     /// A pattern: whoever sends such a message has this role. Where several roles connect, live traffic tells them
@@ -465,9 +466,7 @@ struct Loader<'a> {
 impl Loader<'_> {
     fn protocol(&mut self) -> Option<Protocol> {
         let settings: Settings = self.toml("protocol.toml")?;
-        let mut catalogue: Catalogue = self.toml("requirements.toml")?;
-        let general = settings.roles.iter().filter_map(|role| Some((role.name.clone(), role.is.clone()?)));
-        catalogue.kinds = general.collect();
+        let catalogue: Catalogue = self.toml("requirements.toml")?;
         let greetings = settings.greetings.iter().filter_map(|(edition, entry)| {
             let message = self.accept(parse_pattern(&entry.message), "protocol.toml", &entry.message)?;
             Some((edition.clone(), Greeting { message, every: entry.every }))

@@ -6,4 +6,5 @@ pub mod cow;
 pub mod driver;
 pub mod hangout;
 pub mod machine;
+pub mod ptpchat;
 pub mod transport;

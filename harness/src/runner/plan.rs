@@ -385,6 +385,15 @@ fn skip_reason(file: &FlowFile, protocol: &Protocol, role: &str, settings: &RunS
                 "needs an IP address for each participant, as there are on the loopback network".to_owned(),
             );
         }
+        // `connect=swap`: a setting has this value.
+        if let Some((name, wanted)) = need.split_once('=') {
+            let own = protocol.settings.values(&settings.edition);
+            let value = settings.variables.get(name).or_else(|| own.get(name));
+            if value.is_none_or(|value| value != wanted) {
+                return Some(format!("needs `{name}` to be `{wanted}`; give it with --var {need}"));
+            }
+            continue;
+        }
         if !settings.variables.contains_key(need)
             && !protocol.settings.values(&settings.edition).contains_key(need)
         {

@@ -98,9 +98,13 @@ pub fn run(
             sockets.insert(*address, Owner::Played(one));
         }
     }
+    let datagrams = plan.datagrams;
     let conversation = Conversation::new(plan, protocol, began, &addresses);
     let stalled = BTreeMap::new();
     let mut world = World { now: began, conversation, references, stalled, sockets, next_port: FIRST_PORT };
+    if datagrams {
+        world.open_sockets();
+    }
     for round in 0..ROUNDS {
         if round % 1024 == 0 && stop.load(Ordering::Relaxed) {
             world.conversation.interrupt();
@@ -140,6 +144,16 @@ fn addresses(plan: &Plan) -> Vec<Option<SocketAddr>> {
 }
 
 impl World {
+    /// The party under test has its sockets before anybody sends to it, as a program that was waited for has.
+    fn open_sockets(&mut self) {
+        for place in 0..self.references.len() {
+            self.references[place].machine.tick(self.now);
+            while let Some(output) = self.references[place].machine.poll_output() {
+                self.carry_from(place, output);
+            }
+        }
+    }
+
     /// Carries what either side wants carried; false when nothing was.
     fn move_bytes(&mut self) -> bool {
         let mut moved = false;

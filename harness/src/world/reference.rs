@@ -7,7 +7,7 @@ use flowproof_reference::driver::host::{Host, Station};
 use flowproof_reference::machine::Machine;
 use flowproof_reference::transport::Framing;
 use flowproof_reference::transport::websocket::WebSocketConfig;
-use flowproof_reference::{clusterio, cow, hangout};
+use flowproof_reference::{clusterio, cow, hangout, ptpchat};
 
 use crate::sinner::Sinner;
 use crate::sinner::filter::RuleFilter;
@@ -112,6 +112,15 @@ pub fn reference(
             let config = hangout::ClientConfig { faults, path, ..hangout::ClientConfig::default() };
             Ok(station(hangout::Client::new(config), websocket(), options))
         }
+        ("ptpchat", "node" | "server") => {
+            let config = ptpchat_node(role, options)?;
+            match config.edition {
+                ptpchat::Edition::Tcp201604 => Err("tcp-2016-04 is not built yet".to_owned()),
+                ptpchat::Edition::Seed | ptpchat::Edition::Udp201603 => {
+                    Ok(station(ptpchat::Node::new(config), websocket(), options))
+                }
+            }
+        }
         _ => Err(format!("there is no built-in reference for the role {role} of {protocol}")),
     }
 }
@@ -127,6 +136,32 @@ fn clusterio_edition(options: &ReferenceOptions<'_>) -> Result<clusterio::Editio
 /// clusterio.md section 3.5: messages of up to 16 MiB are read.
 fn clusterio_framing() -> Framing {
     Framing::WebSocket(WebSocketConfig { max_message: 16 << 20, ..WebSocketConfig::default() })
+}
+
+fn ptpchat_node(role: &str, options: &ReferenceOptions<'_>) -> Result<ptpchat::NodeConfig, String> {
+    let edition = ptpchat::Edition::from_name(options.edition)
+        .ok_or_else(|| format!("the reference of ptpchat has no edition {}", options.edition))?;
+    let setting = |name: &str| options.settings.get(name).map(String::as_str);
+    let bootstrap = options.authority.split(',').filter_map(|address| address.trim().parse().ok()).collect();
+    Ok(ptpchat::NodeConfig {
+        seed: options.seed,
+        edition,
+        addressing: match setting("connect") {
+            None | Some("swap") => ptpchat::Addressing::Swap,
+            Some("fixed") => ptpchat::Addressing::Fixed,
+            Some(other) => return Err(format!("`connect` is `swap` or `fixed`, not `{other}`")),
+        },
+        node_name: match setting("node-id") {
+            None | Some("guid") => ptpchat::NodeName::Guid,
+            Some("name-at-guid") => ptpchat::NodeName::NameAtGuid,
+            Some(other) => return Err(format!("`node-id` is `guid` or `name-at-guid`, not `{other}`")),
+        },
+        intermediary: role == "server",
+        connects: role == "node",
+        bootstrap,
+        faults: faults(options, ptpchat::Fault::from_name)?,
+        ..ptpchat::NodeConfig::default()
+    })
 }
 
 /// A machine with its ends, and the rules of its planted fault between them.

@@ -175,6 +175,8 @@ pub(crate) struct Shared {
     /// Sockets of ours that nobody uses yet.
     spare_addresses: VecDeque<SocketAddr>,
     greeters: Vec<datagrams::Greeter>,
+    /// The ids of a crowd's members, by their place in the cast.
+    ids: BTreeMap<usize, serde_json::Value>,
 }
 
 /// One run of one flow.
@@ -245,6 +247,7 @@ impl Conversation {
             addresses: addresses.iter().copied().take(plan.cast.len()).collect(),
             spare_addresses: addresses.iter().skip(plan.cast.len()).flatten().copied().collect(),
             greeters: Vec::new(),
+            ids: BTreeMap::new(),
             plan: Rc::clone(&plan),
             protocol,
         };
