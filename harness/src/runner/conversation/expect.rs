@@ -470,7 +470,11 @@ pub(super) fn fail(
     expected: String,
     actual: Value,
 ) -> Stop {
-    let line = scope.file.line(step.span.start);
+    // Of a bystander that is not served the reader wants the line that asks for one.
+    let line = match &scope.liveness {
+        Some(liveness) => liveness.1,
+        None => scope.file.line(step.span.start),
+    };
     let Some(requirement) = accused.into_iter().next() else {
         let found =
             if actual.is_null() { String::new() } else { format!(", found {}", json::short(&actual, 300)) };
