@@ -221,8 +221,14 @@ mod tests {
     #[test]
     fn what_a_value_cannot_hold_is_brought_within_reach() {
         for (text, value) in [
-            (r#"{"a":"x\ud800y","b":[1e400,-1e999,2]}"#, json!({"a": "x\u{fffd}y", "b": [f64::MAX, f64::MIN, 2]})),
-            (r#"["\udc00","\ude00\ud83d","\ud83d\ude00\ud800"]"#, json!(["\u{fffd}", "\u{fffd}\u{fffd}", "\u{1f600}\u{fffd}"])),
+            (
+                r#"{"a":"x\ud800y","b":[1e400,-1e999,2]}"#,
+                json!({"a": "x\u{fffd}y", "b": [f64::MAX, f64::MIN, 2]}),
+            ),
+            (
+                r#"["\udc00","\ude00\ud83d","\ud83d\ude00\ud800"]"#,
+                json!(["\u{fffd}", "\u{fffd}\u{fffd}", "\u{1f600}\u{fffd}"]),
+            ),
             (r#"["\\ud800","\"1e400\"",1e400]"#, json!(["\\ud800", "\"1e400\"", f64::MAX])),
             (r#"{"\uD800":null}"#, json!({"\u{fffd}": null})),
         ] {

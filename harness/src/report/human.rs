@@ -123,7 +123,8 @@ fn is_telling(flow: &FlowResult) -> bool {
 /// chosen that accuse somebody of something new, with as little else as possible, and of those without an accusation
 /// the first with each reason.
 pub fn telling(report: &Report, detail: Detail) -> Vec<usize> {
-    let mut places: Vec<usize> = (0..report.flows.len()).filter(|place| is_telling(&report.flows[*place])).collect();
+    let mut places: Vec<usize> =
+        (0..report.flows.len()).filter(|place| is_telling(&report.flows[*place])).collect();
     if detail == Detail::Full {
         return places;
     }
@@ -151,9 +152,13 @@ fn kind_of_reason(flow: &FlowResult) -> String {
 pub fn left_out(report: &Report, shown: usize) -> String {
     match report.flows.iter().filter(|flow| is_telling(flow)).count() - shown {
         0 => String::new(),
-        1 => "\none more flow shows nothing new: it has its line above; --verbose tells all of it\n".to_owned(),
+        1 => {
+            "\none more flow shows nothing new: it has its line above; --verbose tells all of it\n".to_owned()
+        }
         more => {
-            format!("\n{more} more flows show nothing new: each has its line above; --verbose tells all of them\n")
+            format!(
+                "\n{more} more flows show nothing new: each has its line above; --verbose tells all of them\n"
+            )
         }
     }
 }
@@ -264,8 +269,11 @@ fn finding_text(
     if !finding.expected.is_empty() {
         section(&mut text, "expected", &detail.cut(&finding.expected, VALUE), style);
     }
-    let actual =
-        if finding.actual.is_null() { "nothing".to_owned() } else { detail.cut(&finding.actual.to_string(), VALUE) };
+    let actual = if finding.actual.is_null() {
+        "nothing".to_owned()
+    } else {
+        detail.cut(&finding.actual.to_string(), VALUE)
+    };
     section(&mut text, "found", &actual, style);
     text
 }
@@ -298,7 +306,10 @@ pub fn summary(report: &Report, protocol: &Protocol, partial: bool, style: Style
         let known = protocol.catalogue.get(&requirement.id);
         let about = known.map(|known| known.text.replace('\n', " ")).unwrap_or_default();
         let line = format!("{} ({}) {}", requirement.id, requirement.level, json::cut(&about, 180));
-        text.push_str(&format!("  {word}  {line}\n            {}\n", style.dim(&shown_by(report, &requirement.id))));
+        text.push_str(&format!(
+            "  {word}  {line}\n            {}\n",
+            style.dim(&shown_by(report, &requirement.id))
+        ));
     }
     for alike in untested.values().filter(|_| !partial) {
         let named = |one: &RequirementResult| format!("{} ({})", one.id, one.level);

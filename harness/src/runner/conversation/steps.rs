@@ -41,6 +41,8 @@ pub(super) struct Scope {
     fallback: Rc<Vec<String>>,
     /// In a `served` conversation: who is accused, and the step of the flow that asked for it.
     pub(super) liveness: Option<Rc<(Vec<String>, usize)>>,
+    /// Whom the flow accuses when the target no longer serves after a hostile step.
+    survival: Rc<Vec<String>>,
 }
 
 impl Scope {
@@ -51,6 +53,11 @@ impl Scope {
             None if step.cites.is_empty() => self.fallback.to_vec(),
             None => ids(&step.cites),
         }
+    }
+
+    /// Who is accused when a bystander's connection ends, once it was seen that the target serves at all.
+    pub(super) fn survival(&self, shared: &Shared) -> Option<Vec<String>> {
+        (shared.serves && !self.survival.is_empty()).then(|| self.survival.to_vec())
     }
 
     /// The participant under test that a step is about.
@@ -109,8 +116,15 @@ pub(super) fn flow(
         window: None,
         fallback: Rc::new(Vec::new()),
         liveness: None,
+        survival: Rc::new(survival(&plan.file.flow.steps)),
     };
     run(shared, scope, plan.file.flow.steps.clone())
+}
+
+/// What the first `served` that accuses anybody cites.
+fn survival(steps: &[Step]) -> Vec<String> {
+    let served = steps.iter().find(|step| matches!(step.kind, StepKind::Served) && !step.cites.is_empty());
+    served.map(|step| ids(&step.cites)).unwrap_or_default()
 }
 
 fn run(shared: Rc<RefCell<Shared>>, scope: Scope, steps: Vec<Step>) -> Task<Result<(), Stop>> {
@@ -359,15 +373,9 @@ async fn send(
     }
     if !shared.links[link].can_send() {
         let text = format!("{}'s connection has ended before this could be sent", shared.cast[sender].name);
-        return Err(fail(
-            shared,
-            scope,
-            step,
-            Vec::new(),
-            text,
-            "an open connection".to_owned(),
-            Value::Null,
-        ));
+        let by_them = shared.links[link].ended_by_them;
+        let accused = scope.survival(shared).filter(|_| by_them).unwrap_or_default();
+        return Err(fail(shared, scope, step, accused, text, "an open connection".to_owned(), Value::Null));
     }
     shared.transmit(scope, step, link, payload)
 }
@@ -1129,7 +1137,7 @@ async fn either(
         branches.iter().map(|branch| guard(shared, scope, &branch.block, began)).collect();
     let patience = guards.iter().filter_map(|guard| guard.until()).max();
     let until = patience.unwrap_or(began).max(began + shared.borrow().plan.settings.timeout);
-    let id = shared.borrow_mut().register();
+    let id = shared.borrow_mut().register(None);
     let chosen = wait_for(shared, Some(until), |shared| {
         for guard in &guards {
             if let Guard::Silence { until, .. } | Guard::Time(until) = guard {
@@ -1423,11 +1431,14 @@ async fn served(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step) -> Res
             window: None,
             fallback: Rc::new(Vec::new()),
             liveness: Some(Rc::new((ids(&step.cites), line))),
+            survival: Rc::clone(&scope.survival),
         };
         (file, inner)
     };
     run(Rc::clone(shared), inner, file.flow.steps.clone()).await?;
-    shared.borrow_mut().keep(scope, step);
+    let shared = &mut *shared.borrow_mut();
+    shared.serves = true;
+    shared.keep(scope, step);
     Ok(())
 }
 
