@@ -329,6 +329,17 @@ impl Conversation {
         self.finished = true;
     }
 
+    /// Stops at once: whom the flow is about cannot be reached, for the reason given.
+    pub fn give_up(&mut self, why: String) {
+        if self.task.take().is_some() {
+            let mut shared = self.shared.borrow_mut();
+            shared.unreachable.get_or_insert(why.clone());
+            drop(shared);
+            self.steps_ended(Ending::Unreached(why));
+        }
+        self.finished = true;
+    }
+
     /// What came of it.
     pub fn into_outcome(self) -> Outcome {
         let shared = &mut *self.shared.borrow_mut();
