@@ -17,7 +17,7 @@ use crate::corpus::{FlowFile, Protocol};
 use crate::flow::ast::StepKind;
 use crate::judge::finding::{Finding, Judge, Ruling};
 use crate::sinner::Sinner;
-use crate::world::lag::LagMeter;
+use crate::world::lag::{LagMeter, Pressure};
 use crate::world::process::{ServerProcess, StartError};
 use crate::world::{memory, network};
 
@@ -455,21 +455,30 @@ fn network_flow(
             }
         }
     };
+    let pressure = Pressure::begin();
     let (result, lag) = once();
+    let busy = pressure.was_busy();
     let clear =
         |result: &FlowResult| matches!(result.verdict, Verdict::Pass | Verdict::Skip | Verdict::Error);
-    if clear(&result) || lag < plan.settings.slack {
+    let stopped = config.stop.load(Ordering::Relaxed);
+    if clear(&result) || stopped || (lag < plan.settings.slack && !busy) {
         return result;
     }
-    // The machine stood still for longer than the allowance: what was seen then may be its fault.
+    // The machine stood still for longer than the allowance, or left the target no time: what was seen then may be
+    // its fault.
     let (mut again, lag) = once();
-    if !clear(&again) && lag >= plan.settings.slack {
+    if clear(&again) {
+        return again;
+    }
+    if lag >= plan.settings.slack {
         again.verdict = Verdict::Inconclusive;
         again.reason =
             Some(format!("this machine stood still for {} ms while the flow ran", lag.as_millis()));
         for finding in &mut again.findings {
             finding.ruling = Ruling::Undecided;
         }
+    } else {
+        again.only_as(&result, &config.protocol.catalogue);
     }
     again
 }
