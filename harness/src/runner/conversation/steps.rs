@@ -707,6 +707,9 @@ fn selected(
     Err(fail(shared, scope, step, scope.accused(step), message, expected, found))
 }
 
+/// How long a program under test may take at least until it connects for the first time.
+const STARTUP: Duration = Duration::from_secs(12);
+
 /// Waits until a party under test asks for a connection, and grants it.
 async fn accept(
     shared: &Rc<RefCell<Shared>>,
@@ -718,7 +721,9 @@ async fn accept(
     let until = {
         let shared = shared.borrow();
         let settings = &shared.plan.settings;
-        let patience = shared.now + settings.timeout;
+        // A program that was just started may take its time to connect for the first time.
+        let known = shared.links.iter().any(|link| link.watched == who);
+        let patience = shared.now + if known { settings.timeout } else { settings.timeout.max(STARTUP) };
         // A `within` may be more patient than the run.
         scope
             .window
