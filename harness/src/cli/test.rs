@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use super::{exit, output, target};
 use crate::corpus::{Corpus, Protocol, TransportKind, parse_duration};
 use crate::flow::resolve::nearest;
-use crate::report::text::Style;
+use crate::report::text::{Style, quoted};
 use crate::report::{Report, Run, folder, github, human, json, junit, markdown, tap};
 use crate::runner::event::RunEvent;
 use crate::runner::plan::{Driver, RunSettings};
@@ -398,13 +398,15 @@ fn run_one(args: &TestArgs, config: &RunConfig, style: Style, mut log: Option<&m
     if human {
         let report = &run.report;
         let mut text = String::new();
-        for flow in &report.flows {
-            if matches!(flow.verdict, Verdict::Fail | Verdict::Warn | Verdict::Inconclusive | Verdict::Error)
-            {
-                text.push('\n');
-                text.push_str(&human::failure(flow, &config.protocol, &run.again(&flow.name), style));
-            }
+        let detail = if args.verbose { human::Detail::Full } else { human::Detail::Short };
+        let places = human::telling(report, detail);
+        for place in &places {
+            let flow = &report.flows[*place];
+            let again = run.again(&flow.name);
+            text.push('\n');
+            text.push_str(&human::failure(flow, &config.protocol, &again, detail, style));
         }
+        text.push_str(&human::left_out(report, places.len()));
         text.push('\n');
         let partial = !args.filter.is_empty() || !args.tag.is_empty() || args.shard.is_some();
         text.push_str(&human::summary(report, &config.protocol, partial, style));
@@ -423,7 +425,7 @@ fn command(args: &TestArgs, config: &RunConfig) -> String {
         command.push_str(&format!(" {url}"));
     }
     if let Some(exec) = &args.exec {
-        command.push_str(&format!(" --exec '{exec}'"));
+        command.push_str(&format!(" --exec {}", quoted(exec)));
     }
     if let Some(role) = &args.role {
         command.push_str(&format!(" --role {role}"));
@@ -432,7 +434,7 @@ fn command(args: &TestArgs, config: &RunConfig) -> String {
         command.push_str(&format!(" --sinner {sinner}"));
     }
     for (name, value) in &args.vars {
-        command.push_str(&format!(" --var '{name}={value}'"));
+        command.push_str(&format!(" --var {}", quoted(&format!("{name}={value}"))));
     }
     if args.seed != 1 {
         command.push_str(&format!(" --seed {}", args.seed));

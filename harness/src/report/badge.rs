@@ -2,6 +2,7 @@
 
 use super::sequence::svg::xml;
 use super::{Counts, Run};
+use crate::judge::catalogue::Level;
 use crate::runner::verdict::RequirementVerdict;
 
 /// The width of a character, roughly.
@@ -35,8 +36,13 @@ fn width(text: &str) -> usize {
 fn state(runs: &[Run]) -> (String, &'static str) {
     let requirements = || runs.iter().flat_map(|run| &run.report.requirements);
     let count = |verdict| requirements().filter(|requirement| requirement.verdict == verdict).count();
-    let (kept, broken) = (count(RequirementVerdict::Kept), count(RequirementVerdict::Broken));
-    let warned = count(RequirementVerdict::Warned);
+    let kept = count(RequirementVerdict::Kept);
+    // A SHOULD that is broken is worth a warning, like a poorer reading.
+    let broken_should = requirements()
+        .filter(|one| one.verdict == RequirementVerdict::Broken && one.level != Level::Must)
+        .count();
+    let broken = count(RequirementVerdict::Broken) - broken_should;
+    let warned = count(RequirementVerdict::Warned) + broken_should;
     let counts = Counts::of(runs);
     if counts.error > 0 && broken == 0 {
         ("error".to_owned(), "#8250df")

@@ -2,6 +2,7 @@
 
 use quick_junit::{NonSuccessKind, Report as Document, TestCase, TestCaseStatus, TestSuite};
 
+use super::human::Detail;
 use super::text::Style;
 use super::{Run, human};
 use crate::diagnostic::escape;
@@ -90,5 +91,8 @@ fn skipped(why: &str) -> TestCaseStatus {
 }
 
 fn description(run: &Run, flow: &FlowResult) -> String {
-    json::cut(&human::failure(flow, &run.protocol, &run.again(&flow.name), Style::new(false)), DESCRIPTION)
+    json::cut(
+        &human::failure(flow, &run.protocol, &run.again(&flow.name), Detail::Short, Style::new(false)),
+        DESCRIPTION,
+    )
 }

@@ -183,9 +183,9 @@ fn html(text: &str) -> String {
     super::sequence::svg::xml(&escape(text).replace('\n', " "))
 }
 
-/// Text as a code span that nothing in it can end, also inside a table.
+/// Text as a code span that nothing in it can end, also inside a table. What stands between such tags is Markdown.
 pub(crate) fn code(text: &str) -> String {
-    format!("<code>{}</code>", html(text).replace('|', "&#124;").replace('@', "&#64;").replace('`', "&#96;"))
+    format!("<code>{}</code>", words(text))
 }
 
 /// Text as a block that nothing in it can end.

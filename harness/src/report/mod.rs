@@ -62,7 +62,7 @@ pub struct Run {
 impl Run {
     /// The command that runs just one flow.
     pub fn again(&self, flow: &str) -> String {
-        format!("{} --filter '{flow}'", self.command)
+        format!("{} --filter {}", self.command, text::quoted(flow))
     }
 }
 

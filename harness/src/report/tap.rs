@@ -69,7 +69,7 @@ fn diagnostic(run: &Run, flow: &FlowResult) -> String {
             })
         })
         .collect();
-    let quoted = |value: &Value| escape(&value.to_string());
+    let quoted = |value: &Value| ascii_controls(&value.to_string());
     let mut block = "  ---\n".to_owned();
     block.push_str(&format!("  verdict: {}\n", flow.verdict.word()));
     block.push_str(&format!("  duration_ms: {}\n", flow.took.as_millis()));
@@ -84,4 +84,17 @@ fn diagnostic(run: &Run, flow: &FlowResult) -> String {
     }
     block.push_str(&format!("  again: {}\n  ...\n", quoted(&Value::from(run.again(&flow.name)))));
     block
+}
+
+/// JSON text with the characters that a terminal acts on written as JSON escapes; only strings can hold them.
+fn ascii_controls(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        if escape(c.encode_utf8(&mut [0; 4])).starts_with('\\') && c != '\\' {
+            safe.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
 }
