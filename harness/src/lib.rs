@@ -5,6 +5,7 @@ pub mod corpus;
 pub mod diagnostic;
 pub mod flow;
 pub mod judge;
+pub mod known;
 pub mod lint;
 pub mod live;
 pub mod monitor;
