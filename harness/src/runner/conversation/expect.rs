@@ -222,8 +222,10 @@ impl Shared {
 
     /// Takes the message at `place`; what was skipped before it is used up, unless another step that waits at the same
     /// time may want it.
-    fn take(&mut self, id: u64, link: usize, place: usize) -> Option<Arrived> {
-        if self.links[link].is_datagrams()
+    fn take(&mut self, id: u64, link: usize, place: usize, side_by_side: bool) -> Option<Arrived> {
+        // Steps of the same `in any order` may not have begun to wait yet.
+        if side_by_side
+            || self.links[link].is_datagrams()
             || self
                 .expectations
                 .iter()
@@ -286,7 +288,7 @@ impl Shared {
         let scan = self.scan(link, expect, &scope.bindings.borrow(), since);
         match scan {
             Scan::Fits(place, bound) => {
-                let arrived = self.take(id, link, place)?;
+                let arrived = self.take(id, link, place, scope.side_by_side)?;
                 *scope.bindings.borrow_mut() = bound;
                 Some(Ok(arrived))
             }

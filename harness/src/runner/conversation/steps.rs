@@ -37,6 +37,8 @@ pub(super) struct Scope {
     pub(super) file: Arc<FlowFile>,
     /// The innermost `within`.
     pub(super) window: Option<Window>,
+    /// Other steps wait at the same time: what one skips may be what another wants.
+    pub(super) side_by_side: bool,
     /// Who is accused by a step without citation: the block around it.
     fallback: Rc<Vec<String>>,
     /// In a `served` conversation: who is accused, and the step of the flow that asked for it.
@@ -114,6 +116,7 @@ pub(super) fn flow(
         names: Rc::new(plan.names.clone()),
         file: Arc::clone(&plan.file),
         window: None,
+        side_by_side: false,
         fallback: Rc::new(Vec::new()),
         liveness: None,
         survival: Rc::new(survival(&plan.file.flow.steps)),
@@ -196,7 +199,7 @@ async fn run_step(
         StepKind::Quiet { who, duration } => quiet(shared, scope, step, who, *duration).await,
         StepKind::Settle => settle(shared).await,
         StepKind::AnyOrder(block) => {
-            let inner = scope.with_fallback(&step.cites);
+            let inner = Scope { side_by_side: true, ..scope.with_fallback(&step.cites) };
             let tasks = block
                 .steps
                 .iter()
@@ -1508,6 +1511,7 @@ async fn served(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step) -> Res
             names: Rc::new(names),
             file: Arc::clone(&file),
             window: None,
+            side_by_side: false,
             fallback: Rc::new(Vec::new()),
             liveness: Some(Rc::new((ids(&step.cites), line))),
             survival: Rc::clone(&scope.survival),
