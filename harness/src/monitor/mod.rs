@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::judge::finding::{Finding, Judge, Ruling};
 
+pub mod clusterio;
 pub mod cow;
 pub mod hangout;
 
@@ -218,6 +219,7 @@ pub trait Monitor {
 pub fn monitors(protocol: &str, config: &MonitorConfig) -> Vec<Box<dyn Monitor>> {
     match protocol {
         "cow" => cow::monitors(config),
+        "clusterio" => clusterio::monitors(config),
         "hangout" => hangout::monitors(config),
         _ => Vec::new(),
     }
@@ -227,6 +229,7 @@ pub fn monitors(protocol: &str, config: &MonitorConfig) -> Vec<Box<dyn Monitor>>
 pub fn watched(protocol: &str) -> &'static [&'static str] {
     match protocol {
         "cow" => cow::WATCHED,
+        "clusterio" => clusterio::WATCHED,
         "hangout" => hangout::WATCHED,
         _ => &[],
     }

@@ -12,6 +12,9 @@ use crate::pattern::{Bindings, matches};
 /// The rules of one sinner at work.
 pub struct RuleFilter {
     rules: Vec<Rule>,
+    /// Where messages carry their number, and the number given last on each link.
+    renumber: Option<String>,
+    numbers: BTreeMap<LinkId, u64>,
     /// How often each rule has caught something, by link.
     caught: BTreeMap<(usize, LinkId), u32>,
     /// What is held back, in order; what follows on the same link waits behind it.
@@ -25,6 +28,8 @@ impl RuleFilter {
     pub fn new(sinner: &Sinner) -> RuleFilter {
         RuleFilter {
             rules: sinner.rules.clone(),
+            renumber: sinner.renumber.clone(),
+            numbers: BTreeMap::new(),
             caught: BTreeMap::new(),
             held: Vec::new(),
             postponed: Vec::new(),
@@ -57,6 +62,22 @@ impl RuleFilter {
         None
     }
 
+    /// Numbers what leaves.
+    fn number(&mut self, out: &mut [(LinkId, WireAction)]) {
+        let Some(pointer) = self.renumber.clone() else { return };
+        for (link, action) in out {
+            if let WireAction::Send(Message::Text(text)) = action
+                && let Ok(mut value) = serde_json::from_str::<Value>(text)
+                && let Some(place) = value.pointer_mut(&pointer)
+            {
+                let number = self.numbers.entry(*link).or_default();
+                *number += 1;
+                *place = Value::from(*number);
+                *text = value.to_string();
+            }
+        }
+    }
+
     fn push(&mut self, link: LinkId, action: WireAction, out: &mut Vec<(LinkId, WireAction)>) {
         match self.held.iter().rev().find(|(_, held, _)| *held == link) {
             Some((due, ..)) => self.held.push((*due, link, action)),
@@ -77,8 +98,8 @@ fn kind_of(action: &WireAction) -> Option<FrameKind> {
     }
 }
 
-impl Filter for RuleFilter {
-    fn outgoing(
+impl RuleFilter {
+    fn apply(
         &mut self,
         now: Time,
         link: LinkId,
@@ -129,6 +150,22 @@ impl Filter for RuleFilter {
             }
         }
     }
+}
+
+impl Filter for RuleFilter {
+    fn outgoing(
+        &mut self,
+        now: Time,
+        link: LinkId,
+        action: WireAction,
+        open: &[LinkId],
+        out: &mut Vec<(LinkId, WireAction)>,
+    ) {
+        let mut leaving = Vec::new();
+        self.apply(now, link, action, open, &mut leaving);
+        self.number(&mut leaving);
+        out.append(&mut leaving);
+    }
 
     fn incoming(&mut self, _now: Time, link: LinkId, frame: ReceivedFrame, out: &mut Vec<ReceivedFrame>) {
         let (kind, text) = match &frame {
@@ -163,12 +200,14 @@ impl Filter for RuleFilter {
     }
 
     fn due(&mut self, now: Time, out: &mut Vec<(LinkId, WireAction)>) {
+        let before = out.len();
         for waiting in [&mut self.held, &mut self.postponed] {
             let (due, later): (Vec<_>, Vec<_>) =
                 std::mem::take(waiting).into_iter().partition(|(due, ..)| *due <= now);
             *waiting = later;
             out.extend(due.into_iter().map(|(_, link, action)| (link, action)));
         }
+        self.number(&mut out[before..]);
     }
 }
 

@@ -33,6 +33,9 @@ pub struct Sinner {
     pub fault: Option<String>,
     /// Rules over what is sent and received.
     pub rules: Vec<Rule>,
+    /// Where messages carry their number: what the rules let out is numbered anew on each link, as if the machine had
+    /// never meant to say anything else.
+    pub renumber: Option<String>,
 }
 
 /// One rule between the reference machine and the wire.
@@ -157,6 +160,7 @@ struct File {
     fault: Option<String>,
     #[serde(default, rename = "rule")]
     rules: Vec<Entry>,
+    renumber: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -198,6 +202,7 @@ impl Sinner {
             also: file.also,
             fault: file.fault,
             rules,
+            renumber: file.renumber,
         })
     }
 }
