@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::judge::finding::{Finding, Judge, Ruling};
 
 pub mod hangout;
+pub mod ptpchat;
 
 /// One end of a link.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -127,6 +128,19 @@ impl Rulings {
         self.push(requirement, Ruling::Broken, by, at, message.into(), expected.into(), actual);
     }
 
+    /// A reading that the documents bear with, though another is better: the flow warns.
+    pub fn tolerated(
+        &mut self,
+        requirement: &'static str,
+        by: &Party,
+        at: Time,
+        message: impl Into<String>,
+        expected: impl Into<String>,
+        actual: Value,
+    ) {
+        self.push(requirement, Ruling::Tolerated, by, at, message.into(), expected.into(), actual);
+    }
+
     /// Lawful, but worth telling; the verdict stands as it is.
     pub fn noted(
         &mut self,
@@ -191,6 +205,7 @@ pub trait Monitor {
 pub fn monitors(protocol: &str, config: &MonitorConfig) -> Vec<Box<dyn Monitor>> {
     match protocol {
         "hangout" => hangout::monitors(config),
+        "ptpchat" => ptpchat::monitors(config),
         _ => Vec::new(),
     }
 }
@@ -199,6 +214,7 @@ pub fn monitors(protocol: &str, config: &MonitorConfig) -> Vec<Box<dyn Monitor>>
 pub fn watched(protocol: &str) -> &'static [&'static str] {
     match protocol {
         "hangout" => hangout::WATCHED,
+        "ptpchat" => ptpchat::WATCHED,
         _ => &[],
     }
 }
