@@ -6,6 +6,7 @@ pub mod diagnostic;
 pub mod flow;
 pub mod judge;
 pub mod lint;
+pub mod live;
 pub mod monitor;
 pub mod pattern;
 pub mod report;

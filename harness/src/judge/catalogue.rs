@@ -103,6 +103,17 @@ impl Catalogue {
         self.get(id).map_or(Level::Must, |requirement| requirement.level)
     }
 
+    /// True when `id` binds `role` in an edition.
+    pub fn binds_in(&self, id: &str, role: &str, edition: &str) -> bool {
+        self.binds(id, role) && self.is_of(id, edition)
+    }
+
+    /// True unless `id` is known to belong to other editions only.
+    pub fn is_of(&self, id: &str, edition: &str) -> bool {
+        self.get(id)
+            .is_none_or(|known| known.editions.is_empty() || known.editions.iter().any(|one| one == edition))
+    }
+
     /// True when `id` binds `role`.
     pub fn binds(&self, id: &str, role: &str) -> bool {
         self.get(id).is_some_and(|requirement| requirement.roles.iter().any(|bound| bound == role))

@@ -50,6 +50,8 @@ struct Side {
     participant: usize,
     listens: bool,
     machine: Box<dyn Station>,
+    /// The conversation has been told that it is over.
+    exited: bool,
     /// From the machine's own numbers to the conversation's.
     links: BTreeMap<LinkId, LinkId>,
 }
@@ -81,7 +83,13 @@ pub fn run(
             sinner,
         };
         let machine = reference(&protocol.settings.name, &one.role, &options)?;
-        references.push(Side { participant, listens: one.listens, machine, links: BTreeMap::new() });
+        references.push(Side {
+            participant,
+            listens: one.listens,
+            machine,
+            exited: false,
+            links: BTreeMap::new(),
+        });
     }
     let mut sockets = BTreeMap::new();
     for (one, address) in addresses.iter().enumerate() {
@@ -158,6 +166,12 @@ impl World {
                 moved = true;
                 self.carry_from(place, output);
             }
+            let side = &mut self.references[place];
+            if side.machine.is_over() && !std::mem::replace(&mut side.exited, true) {
+                moved = true;
+                let well = !side.machine.has_failed();
+                self.conversation.handle(self.now, Input::Exited(side.participant, well));
+            }
         }
         moved
     }
@@ -196,6 +210,11 @@ impl World {
                 if let Some(waiting) = self.stalled.remove(&link) {
                     let bytes: Vec<u8> = waiting.into();
                     self.conversation.handle(now, Input::Bytes(link, &bytes));
+                }
+            }
+            Output::Quit(participant) => {
+                if let Some(side) = self.references.iter_mut().find(|side| side.participant == participant) {
+                    side.machine.leave(now);
                 }
             }
             Output::SendTo(one, to, bytes) => {

@@ -4,12 +4,16 @@
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::DhP256HkdfSha256;
-use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable, single_shot_open, single_shot_seal_with_rng};
+use hpke::{
+    Deserializable, Kem, OpModeR, OpModeS, Serializable, single_shot_open, single_shot_seal_with_rng,
+};
 use p256::ecdsa::signature::{Signer, Verifier};
 use p256::ecdsa::{DerSignature, SigningKey, VerifyingKey};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
-use rcgen::{CertificateParams, DistinguishedName, DnType, PKCS_ECDSA_P256_SHA256, SerialNumber, SignatureAlgorithm};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, PKCS_ECDSA_P256_SHA256, SerialNumber, SignatureAlgorithm,
+};
 use thiserror::Error;
 use x509_parser::parse_x509_certificate;
 
@@ -163,7 +167,8 @@ mod tests {
 
     #[test]
     fn a_key_travels_to_the_owner_of_a_certificate_and_to_nobody_else() {
-        let (mut alice, bob, carol) = (Identity::new(1, name(1)), Identity::new(1, name(2)), Identity::new(1, name(3)));
+        let (mut alice, bob, carol) =
+            (Identity::new(1, name(1)), Identity::new(1, name(2)), Identity::new(1, name(3)));
         let reader = PublicKey::from_certificate(bob.certificate()).expect("bob's certificate");
         let sealed = alice.seal(&reader, name(9), b"secret");
         assert_eq!(bob.open(name(9), &sealed).as_deref(), Some(b"secret".as_slice()));

@@ -115,7 +115,10 @@ impl Peers {
 
     /// The node on an IP that was heard last.
     pub(super) fn on_ip(&self, ip: Ipv4Addr) -> Option<&Peer> {
-        self.by_key.values().filter(|peer| *peer.address.ip() == ip && peer.is_alive()).max_by_key(|peer| peer.heard())
+        self.by_key
+            .values()
+            .filter(|peer| *peer.address.ip() == ip && peer.is_alive())
+            .max_by_key(|peer| peer.heard())
     }
 
     /// The node that was heard last.
@@ -170,7 +173,10 @@ impl Peers {
             return;
         }
         let standing = Standing::Known { since: now };
-        self.insert(PeerKey::At(address), Peer { id: None, address, socket, standing, configured, greeted: None });
+        self.insert(
+            PeerKey::At(address),
+            Peer { id: None, address, socket, standing, configured, greeted: None },
+        );
     }
 
     /// Adds a machine that somebody told of, unless it is known.

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use flowproof_reference::machine::Time;
 use serde_json::Value;
 
 use super::{TCP, ends};
-use crate::monitor::{Monitor, MonitorConfig, NotJson, Rulings, Seen, What};
-use flowproof_reference::machine::Time;
+use crate::monitor::{Monitor, MonitorConfig, NotJson, Party, Rulings, Seen, What};
 
 /// What every node reads (section 5).
 const LONGEST: usize = 8192;
@@ -19,11 +19,13 @@ pub(super) struct Wire {
     /// Sockets of ours that have sent nothing but junk.
     junk_only: BTreeMap<SocketAddr, bool>,
     told: BTreeSet<SocketAddr>,
+    /// Who got junk.
+    target: Option<Party>,
 }
 
 impl Wire {
     pub(super) fn new(config: &MonitorConfig) -> Wire {
-        Wire { datagrams: config.edition != TCP, junk_only: BTreeMap::new(), told: BTreeSet::new() }
+        Wire { datagrams: config.edition != TCP, junk_only: BTreeMap::new(), told: BTreeSet::new(), target: None }
     }
 
     fn malformed(&self, text: &str, seen: &Seen<'_>, rulings: &mut Rulings) {
@@ -52,6 +54,7 @@ impl Wire {
             let junk = !text.contains("msg_type") && !matches!(json, Ok(Value::Object(_)));
             let only = self.junk_only.entry(from).or_insert(true);
             *only &= junk;
+            self.target = Some(seen.to.clone());
         } else if self.junk_only.get(&to) == Some(&true) && self.told.insert(to) {
             let message = "something was sent to a socket that had sent nothing but junk";
             let actual = match &seen.what {
@@ -111,6 +114,9 @@ impl Monitor for Wire {
     }
 
     fn finish(&mut self, now: Time, rulings: &mut Rulings) {
-        let _ = (now, rulings);
+        let unanswered = self.junk_only.iter().any(|(socket, only)| *only && !self.told.contains(socket));
+        if let Some(target) = self.target.as_ref().filter(|_| unanswered) {
+            rulings.kept("PTPCHAT-ROBUST-2", target, now);
+        }
     }
 }

@@ -233,7 +233,8 @@ impl Shared {
             // A greeting knows whose it is and nothing else; with a crowd, copies of all variables would cost its square.
             let mut bindings = Bindings::default();
             let owner = self.cast[from].socket_of.unwrap_or(from);
-            let named = || self.ignoring_bindings.borrow().value(&format!("{}.id", self.cast[owner].name)).cloned();
+            let named =
+                || self.ignoring_bindings.borrow().value(&format!("{}.id", self.cast[owner].name)).cloned();
             if let Some(id) = self.ids.get(&owner).cloned().or_else(named) {
                 bindings.bind("me", Bound::Value(id));
             }

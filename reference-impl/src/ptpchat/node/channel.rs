@@ -80,7 +80,12 @@ impl Node {
         let news = Message::Channel(ChannelNews { ids, channel: name, channel_id, members, closed });
         let readers: Vec<(SocketId, SocketAddrV4)> = match closed {
             true => self.members(channel_id),
-            false => self.peers.iter().filter(|peer| peer.is_alive()).map(|peer| (peer.socket, peer.address)).collect(),
+            false => self
+                .peers
+                .iter()
+                .filter(|peer| peer.is_alive())
+                .map(|peer| (peer.socket, peer.address))
+                .collect(),
         };
         for (socket, address) in readers {
             self.send(socket, address, &news, out);
@@ -137,7 +142,9 @@ impl Node {
         out: &mut Out,
     ) {
         let Some(reader) = asked.ids.node_id else { return };
-        let Some(channel) = self.channels.get(asked.channel_id).filter(|channel| channel.joined) else { return };
+        let Some(channel) = self.channels.get(asked.channel_id).filter(|channel| channel.joined) else {
+            return;
+        };
         let (name, key) = (channel.name.clone(), channel.key.clone());
         let (Some(public), Some(key)) = (self.certificates.get(&reader).cloned(), key) else { return };
         let ids = self.new_ids();

@@ -30,7 +30,9 @@ impl Node {
                 entered.key = key;
                 self.tell_channel(now, id, out);
             }
-            NodeCommand::Join { channel, channel_id, target } => self.join(now, channel, channel_id, target, out),
+            NodeCommand::Join { channel, channel_id, target } => {
+                self.join(now, channel, channel_id, target, out)
+            }
             NodeCommand::Key { of, channel, channel_id } => self.ask_key(now, of, channel, channel_id, out),
             NodeCommand::Leave { channel_id } => self.leave_channel(channel_id, out),
             NodeCommand::Message { channel, channel_id, text, to } => {
@@ -134,8 +136,10 @@ impl Node {
             out.event(NodeEvent::CannotDo("message: not a member of that channel"));
             return;
         }
-        let name = channel.or_else(|| known.map(|channel| channel.name.clone()).filter(|name| !name.is_empty()));
-        let mut places: Vec<(SocketId, SocketAddrV4)> = to.iter().filter_map(|whom| self.place(*whom)).collect();
+        let name =
+            channel.or_else(|| known.map(|channel| channel.name.clone()).filter(|name| !name.is_empty()));
+        let mut places: Vec<(SocketId, SocketAddrV4)> =
+            to.iter().filter_map(|whom| self.place(*whom)).collect();
         if to.is_empty() {
             places = self.members(channel_id);
         }
@@ -143,12 +147,17 @@ impl Node {
             out.event(NodeEvent::CannotDo("message: nobody to send it to"));
             return;
         }
-        let named = |(_, address): &(SocketId, SocketAddrV4)| self.peers.at(*address).and_then(|peer| peer.id);
+        let named =
+            |(_, address): &(SocketId, SocketAddrV4)| self.peers.at(*address).and_then(|peer| peer.id);
         let mut recipients: Vec<Guid> = places.iter().filter_map(named).collect();
-        recipients.extend(to.iter().filter_map(|whom| match whom {
-            Whom::Id(id) if !recipients.contains(id) => Some(*id),
-            _ => None,
-        }).collect::<Vec<_>>());
+        recipients.extend(
+            to.iter()
+                .filter_map(|whom| match whom {
+                    Whom::Id(id) if !recipients.contains(id) => Some(*id),
+                    _ => None,
+                })
+                .collect::<Vec<_>>(),
+        );
         let seed = self.config.edition == Edition::Seed;
         let chat = Chat {
             ids: self.new_ids(),

@@ -91,7 +91,9 @@ impl Node {
         };
         let through = match through {
             Some(through) => self.resolve(through),
-            None => self.peers.iter().find(|peer| peer.configured || peer.is_alive()).map(|peer| peer.address),
+            None => {
+                self.peers.iter().find(|peer| peer.configured || peer.is_alive()).map(|peer| peer.address)
+            }
         };
         let (Some((ip, id)), Some(through)) = (target, through) else {
             out.event(NodeEvent::CannotDo("connect: neither the target nor anybody in between is known"));
@@ -120,7 +122,8 @@ impl Node {
             asked.stage = Stage::Waiting { port: told, again, left };
             let asked = asked.clone();
             self.send_first(&asked, told, out);
-        } else if let Some(place) = self.paths.answered.iter().position(|answered| answered.socket == socket) {
+        } else if let Some(place) = self.paths.answered.iter().position(|answered| answered.socket == socket)
+        {
             self.paths.answered[place].port = Some(port);
             let answered = self.paths.answered[place].clone();
             self.send_third(&answered, port, out);
@@ -211,7 +214,9 @@ impl Node {
             None => Connect { dst: End::Full(asker), src: End::Ip(target), nodes },
         };
         self.paths.pending.retain(|pending| now < pending.since + self.config.pending);
-        self.paths.pending.retain(|pending| pending.asker != from || pending.target != target || pending.port != port);
+        self.paths
+            .pending
+            .retain(|pending| pending.asker != from || pending.target != target || pending.port != port);
         if self.paths.pending.len() >= self.config.peers {
             self.paths.pending.remove(0);
         }
@@ -220,7 +225,14 @@ impl Node {
     }
 
     /// C3 at S: completed with the source IP and turned round, it becomes C4.
-    fn forward_third(&mut self, now: Time, from: SocketAddrV4, asker: SocketAddrV4, port: u16, out: &mut Out) {
+    fn forward_third(
+        &mut self,
+        now: Time,
+        from: SocketAddrV4,
+        asker: SocketAddrV4,
+        port: u16,
+        out: &mut Out,
+    ) {
         if !self.config.intermediary {
             return;
         }
@@ -254,7 +266,9 @@ impl Node {
         out: &mut Out,
     ) {
         let answers = |pending: &&Pending| {
-            now < pending.since + self.config.pending && pending.nodes == connect.nodes && pending.port == asker.port()
+            now < pending.since + self.config.pending
+                && pending.nodes == connect.nodes
+                && pending.port == asker.port()
         };
         let remembered = self.paths.pending.iter().find(answers).map(|pending| pending.asker);
         // Where B is, is what S sees, not what B believes.
@@ -286,7 +300,14 @@ impl Node {
     }
 
     /// C4 at A: now it knows where to knock.
-    fn take_fourth(&mut self, now: Time, from: SocketAddrV4, peer: SocketAddrV4, own_port: u16, out: &mut Out) {
+    fn take_fourth(
+        &mut self,
+        now: Time,
+        from: SocketAddrV4,
+        peer: SocketAddrV4,
+        own_port: u16,
+        out: &mut Out,
+    ) {
         let ours = |asked: &&mut Asked| {
             asked.through == from && matches!(asked.stage, Stage::Waiting { port, .. } if port == own_port)
         };

@@ -105,10 +105,8 @@ impl Node {
             self.path_bound(now, socket, local.port(), out);
             return;
         }
-        self.state = State::Open {
-            next_hello: now + self.config.hello,
-            next_routing: now + self.config.routing,
-        };
+        self.state =
+            State::Open { next_hello: now + self.config.hello, next_routing: now + self.config.routing };
         self.planted.local_port = local.port();
         out.event(NodeEvent::Ready(local));
         for address in self.config.bootstrap.clone() {
@@ -147,7 +145,10 @@ impl Node {
         self.planted_acks(now, socket, from, &message, out);
         if let Some(ids) = message.acknowledged() {
             self.acknowledge(now, socket, from, ids, out);
-            if ids.msg_id.is_some_and(|id| !self.acted_on.insert(id) && !matches!(message, Message::Certificate(_))) {
+            if ids
+                .msg_id
+                .is_some_and(|id| !self.acted_on.insert(id) && !matches!(message, Message::Certificate(_)))
+            {
                 return;
             }
         }
@@ -198,7 +199,8 @@ impl Node {
             return;
         }
         let follow = hello && !self.has(Fault::OldAddress);
-        let waiting = self.peers.at(from).filter(|peer| peer.socket != ORDINARY && !peer.is_alive()).is_some();
+        let waiting =
+            self.peers.at(from).filter(|peer| peer.socket != ORDINARY && !peer.is_alive()).is_some();
         let heard = self.peers.hear(now, id, from, socket, follow);
         if heard != Heard::Again {
             out.event(NodeEvent::Heard(from));
@@ -268,11 +270,14 @@ impl Node {
         let listed: Vec<Route> = heard
             .iter()
             .filter(|peer| peer.id.is_some() || !named)
-            .map(|peer| self.planted_route(Route { node_id: peer.id, address: Some(peer.address), hops: None }))
+            .map(|peer| {
+                self.planted_route(Route { node_id: peer.id, address: Some(peer.address), hops: None })
+            })
             .collect();
         let first = self.listed % listed.len().max(1);
         let room = self.planted_room(ROUTES);
-        let nodes: Vec<Route> = listed.iter().cycle().skip(first).take(listed.len().min(room)).copied().collect();
+        let nodes: Vec<Route> =
+            listed.iter().cycle().skip(first).take(listed.len().min(room)).copied().collect();
         let told = nodes.len();
         let message = Message::Routing { node_id: named.then_some(self.id), nodes };
         let bytes = message.encode(self.config.edition);

@@ -84,7 +84,10 @@ impl Node {
                 fields.is_some_and(|fields| fields.keys().any(|field| !FIELDS.contains(&field.as_str()))),
             )
             || minds(Fault::NoAttachments, fields.is_some_and(|fields| fields.contains_key("attachment")))
-            || minds(Fault::MessageNeedsAll, verb == "MESSAGE" && ["msg_id", "node_id", "recipient"].iter().any(lacks))
+            || minds(
+                Fault::MessageNeedsAll,
+                verb == "MESSAGE" && ["msg_id", "node_id", "recipient"].iter().any(lacks),
+            )
     }
 
     pub(super) fn planted_on_error(
@@ -99,7 +102,8 @@ impl Node {
         if self.config.faults.is_empty() {
             return;
         }
-        let unread = matches!(error, DecodeError::Malformed { .. } | DecodeError::NotObject | DecodeError::TooDeep);
+        let unread =
+            matches!(error, DecodeError::Malformed { .. } | DecodeError::NotObject | DecodeError::TooDeep);
         let head = matches!(error, DecodeError::Verb | DecodeError::UnknownVerb { .. } | DecodeError::Data);
         let field = matches!(error, DecodeError::Missing { .. } | DecodeError::Field { .. });
         let brace = matches!(error, DecodeError::Malformed { .. })
@@ -202,7 +206,8 @@ impl Node {
 
     /// True when somebody's silence keeps this node from greeting at all.
     pub(super) fn planted_silence(&self, now: Time) -> bool {
-        let silent = |standing| matches!(standing, Standing::Alive { last_seen } if now >= last_seen + SILENCE);
+        let silent =
+            |standing| matches!(standing, Standing::Alive { last_seen } if now >= last_seen + SILENCE);
         self.has(Fault::DeadMachineStopsGreeting) && self.peers.iter().any(|peer| silent(peer.standing))
     }
 
@@ -257,6 +262,24 @@ const CONNECT: &[u8] = b"\"CONNECT\"";
 const ACKNOWLEDGED: &[&str] = &["MESSAGE", "GETCERTIFICATE", "CERTIFICATE", "GETKEY", "KEY"];
 /// The fields of all verbs.
 const FIELDS: &[&str] = &[
-    "msg_id", "node_id", "recipient_id", "src_node_id", "dst_node_id", "version", "channel", "channel_id", "members",
-    "closed", "certificate", "cipher", "key", "message", "recipient", "timestamp", "attachment", "src", "dst", "nodes",
+    "msg_id",
+    "node_id",
+    "recipient_id",
+    "src_node_id",
+    "dst_node_id",
+    "version",
+    "channel",
+    "channel_id",
+    "members",
+    "closed",
+    "certificate",
+    "cipher",
+    "key",
+    "message",
+    "recipient",
+    "timestamp",
+    "attachment",
+    "src",
+    "dst",
+    "nodes",
 ];
