@@ -13,6 +13,7 @@ use crate::judge::finding::{Finding, Judge, Ruling};
 pub mod clusterio;
 pub mod cow;
 pub mod hangout;
+pub mod ptpchat;
 
 /// One end of a link.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -221,6 +222,7 @@ pub fn monitors(protocol: &str, config: &MonitorConfig) -> Vec<Box<dyn Monitor>>
         "cow" => cow::monitors(config),
         "clusterio" => clusterio::monitors(config),
         "hangout" => hangout::monitors(config),
+        "ptpchat" => ptpchat::monitors(config),
         _ => Vec::new(),
     }
 }
@@ -231,6 +233,7 @@ pub fn watched(protocol: &str) -> &'static [&'static str] {
         "cow" => cow::WATCHED,
         "clusterio" => clusterio::WATCHED,
         "hangout" => hangout::WATCHED,
+        "ptpchat" => ptpchat::WATCHED,
         _ => &[],
     }
 }

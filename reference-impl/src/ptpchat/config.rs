@@ -189,6 +189,14 @@ faults! {
     DiesOnBadConnect = "dies-on-bad-connect",
     /// Stops greeting anybody once one machine has been silent for a while (HELLO-11).
     DeadMachineStopsGreeting = "dead-machine-stops-greeting",
+    /// Stops greeting a machine it has not heard for a breath (HELLO-12).
+    ForgetsAtOnce = "forgets-at-once",
+    /// Does not knock at the other end of a path (CONN-13, CONN-14).
+    DoesNotKnock = "does-not-knock",
+    /// Greets only whom it was told of (HELLO-6).
+    GreetsNoStrangers = "greets-no-strangers",
+    /// Hands RELAY on to all it knows (RELAY-1).
+    ForwardsRelay = "forwards-relay",
     /// Lists all nodes in one datagram, however many (WIRE-5).
     EndlessRouting = "endless-routing",
     /// Keeps a node it does not hear of for ever (HELLO-12, ROUT-4).
@@ -257,6 +265,6 @@ faults! {
     ClosesOnEmptyFrame = "closes-on-empty-frame",
     /// Takes only GUIDs of version 4 as `msg_id` (TCP-12).
     OnlyVersion4 = "only-version-4",
-    /// Keeps listing nodes that are gone (TCP-13).
+    /// Keeps listing nodes that are gone (ROUT-4, TCP-13).
     ListsTheGone = "lists-the-gone",
 }

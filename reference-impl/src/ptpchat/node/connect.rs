@@ -156,6 +156,9 @@ impl Node {
 
     /// Makes the other end of a path known at its new address and greets it there at once, from the new socket.
     fn knock(&mut self, now: Time, peer: SocketAddrV4, socket: SocketId, out: &mut Out) {
+        if self.has(Fault::DoesNotKnock) {
+            return;
+        }
         let socket = if self.has(Fault::PunchesFromOrdinary) { ORDINARY } else { socket };
         self.peers.know(now, peer, socket, false);
         self.greet(now, peer, out);

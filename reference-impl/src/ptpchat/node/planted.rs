@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::super::config::Fault;
+use super::super::config::{Fault, NodeConfig};
 use super::super::error::DecodeError;
 use super::super::guid::Guid;
 use super::super::message::{Chat, Connect, Ids, Message, Route};
-use super::super::peers::Standing;
+use super::super::peers::{Peer, Standing};
 use super::{Node, ORDINARY, Out, State};
 use crate::machine::{SocketId, Time};
 
@@ -18,6 +18,8 @@ const CROWD: usize = 500;
 /// Silence that a node takes offence at.
 const SILENCE: Duration = Duration::from_secs(3);
 
+/// Silence that is too long for a node without patience.
+const BREATH: Duration = Duration::from_millis(1500);
 /// The longest datagram that every node reads (section 5).
 const DATAGRAM: usize = 8192;
 
@@ -31,6 +33,18 @@ pub(super) struct Memory {
     elsewhere: Option<SocketId>,
     deaf: bool,
     acknowledged: Vec<Guid>,
+}
+
+/// False for whom a fault leaves out of the greetings.
+pub(super) fn greets(config: &NodeConfig, peer: &Peer) -> bool {
+    let gone = matches!(peer.standing, Standing::Stale { .. });
+    !(config.faults.contains(&Fault::GreetsNoStrangers) && !peer.configured)
+        && !(config.faults.contains(&Fault::ForgetsAtOnce) && gone)
+}
+
+/// The silence after which a machine counts as gone.
+pub(super) fn dead(config: &NodeConfig) -> Duration {
+    if config.faults.contains(&Fault::ForgetsAtOnce) { BREATH } else { config.dead }
 }
 
 impl Node {
@@ -83,6 +97,7 @@ impl Node {
                 Fault::NoUnknownFields,
                 fields.is_some_and(|fields| fields.keys().any(|field| !FIELDS.contains(&field.as_str()))),
             )
+            || minds(Fault::OneBadEntrySpoilsAll, verb == "ROUTING" && has_bad_entry(fields))
             || minds(Fault::NoAttachments, fields.is_some_and(|fields| fields.contains_key("attachment")))
             || minds(
                 Fault::MessageNeedsAll,
@@ -204,6 +219,14 @@ impl Node {
         }
     }
 
+    pub(super) fn planted_relay(&self, from: SocketAddrV4, out: &mut Out) {
+        if self.has(Fault::ForwardsRelay) {
+            for peer in self.peers.iter().filter(|peer| peer.address != from) {
+                self.send(peer.socket, peer.address, &Message::Relay, out);
+            }
+        }
+    }
+
     /// True when somebody's silence keeps this node from greeting at all.
     pub(super) fn planted_silence(&self, now: Time) -> bool {
         let silent =
@@ -255,6 +278,15 @@ impl Node {
             self.send(ORDINARY, other.address, &Message::Connect(connect), out);
         }
     }
+}
+
+fn has_bad_entry(fields: Option<&Map<String, Value>>) -> bool {
+    let entries = fields.and_then(|fields| fields.get("nodes")).and_then(Value::as_array);
+    let good = |entry: &Value| {
+        let text = |field: &str| entry.get(field).and_then(Value::as_str);
+        text("node_id").and_then(Guid::parse).is_some() && text("address").is_some_and(|text| text.contains(':'))
+    };
+    entries.is_some_and(|entries| !entries.iter().all(good))
 }
 
 /// How the document prints CONNECT's verb.
