@@ -7,6 +7,7 @@ pub mod flow;
 pub mod judge;
 pub mod known;
 pub mod lint;
+pub mod live;
 pub mod monitor;
 pub mod pattern;
 pub mod report;

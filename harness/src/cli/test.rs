@@ -1,5 +1,6 @@
 //! `flowproof test`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{exit, output, target};
 use crate::corpus::{Corpus, Protocol, TransportKind, parse_duration};
@@ -17,8 +19,10 @@ use crate::report::{Report, Run, folder, github, human, json, junit, markdown, t
 use crate::runner::event::RunEvent;
 use crate::runner::plan::{Driver, RunSettings};
 use crate::runner::run::{BUG, RunConfig, Target, run as run_flows};
+use crate::runner::variables::variables;
 use crate::runner::verdict::Verdict;
 use crate::sinner::Sinner;
+use crate::world::process;
 
 /// Flows side by side against a program that is started, unless told otherwise: they mostly wait.
 const JOBS: usize = 8;
@@ -277,7 +281,8 @@ fn config(
     let transport = protocol.settings.transport(&edition);
     let (path, kind) = (transport.default_path.clone(), transport.kind);
     let mut settings = RunSettings::in_memory(&protocol, &edition, args.seed);
-    settings.variables = args.vars.iter().cloned().collect();
+    settings.variables = variables(&protocol.settings, given(args), in_memory);
+    settings.started = url.is_none();
     settings.driver = match args.driver {
         DriverArg::Stdin => Driver::Certain,
         DriverArg::None => Driver::None,
@@ -313,6 +318,7 @@ fn config(
             Target::Url { url: url.to_owned(), place: parsed.place, address: parsed.address }
         }
         (None, Some(command)) => {
+            needs_place(command, kind, &protocol, &roles)?;
             Target::Exec { command: command.clone(), url: format!("{}://{{}}{path}", kind.scheme()) }
         }
         (None, None) => Target::Reference(sinner),
@@ -337,15 +343,57 @@ fn config(
     })
 }
 
-/// The first interrupt ends the run with its report; the second ends the program.
+/// Variables from the environment (`FLOWPROOF_VAR_TOKEN` for `token`), those of the command line put over them. What
+/// should not be seen in a list of processes comes by the environment.
+fn given(args: &TestArgs) -> BTreeMap<String, String> {
+    let named = |(name, value): (String, String)| {
+        name.strip_prefix("FLOWPROOF_VAR_").map(|name| (name.to_lowercase().replace('_', "-"), value))
+    };
+    std::env::vars().filter_map(named).chain(args.vars.iter().cloned()).collect()
+}
+
+/// A program that is started must be told where to listen, or where to connect to.
+fn needs_place(
+    command: &str,
+    kind: TransportKind,
+    protocol: &Protocol,
+    roles: &[String],
+) -> Result<(), String> {
+    let listens = protocol.settings.roles.iter().any(|role| role.listens && roles.contains(&role.name));
+    let named = |hole: &str| command.contains(hole);
+    // A peer may find the others by itself.
+    if kind == TransportKind::Udp || named("{port}") || (!listens && named("{url}")) {
+        return Ok(());
+    }
+    Err(match listens {
+        true => format!(
+            "`{command}` is not told where to listen: write {{port}} in its place, as in 'my-server --port {{port}}'"
+        ),
+        false => format!(
+            "`{command}` is not told where to connect to: write {{url}} in its place, as in 'my-client {{url}}'"
+        ),
+    })
+}
+
+/// The first interrupt, or request to terminate, ends the run with its report; the second ends the program.
 fn stop_on_interrupt(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stop = Arc::clone(stop);
+    // Signals count from here on, not from whenever the thread comes to run.
+    let (mut interrupt, mut terminate) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
     std::thread::spawn(move || {
         runtime.block_on(async {
-            while tokio::signal::ctrl_c().await.is_ok() {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
                 if stop.swap(true, Ordering::Relaxed) {
-                    std::process::exit(130);
+                    process::kill_all();
+                    std::process::exit(i32::from(exit::NOTHING_JUDGED));
                 }
                 output::complain("\ninterrupted: what was found so far follows; once more ends at once");
             }
@@ -454,6 +502,9 @@ fn exit_code(reports: &[&Report], strict: bool) -> u8 {
     } else if reports.iter().flat_map(|report| &report.flows).any(|flow| flow.verdict == Verdict::Error) {
         let judged = any(Verdict::Pass) || any(Verdict::Warn);
         if judged { exit::USAGE } else { exit::NOTHING_JUDGED }
+    } else if reports.iter().any(|report| report.cut_short) {
+        // Whatever was not run might have failed.
+        exit::NOTHING_JUDGED
     } else if any(Verdict::Pass) || any(Verdict::Warn) {
         exit::OK
     } else {

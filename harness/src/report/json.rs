@@ -74,7 +74,8 @@ pub fn report(report: &Report, catalogue: &Catalogue) -> Value {
     })
 }
 
-fn finding(finding: &Finding, catalogue: &Catalogue) -> Value {
+/// One finding as a JSON value.
+pub fn finding(finding: &Finding, catalogue: &Catalogue) -> Value {
     let verdict = match finding.ruling {
         Ruling::Kept => "kept",
         Ruling::Broken => "broken",

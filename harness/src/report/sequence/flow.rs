@@ -118,9 +118,11 @@ impl Drawer {
                 self.diagram.items.push(Item::Close);
             }
             StepKind::Does { .. }
+            | StepKind::Exits { .. }
             | StepKind::Knows { .. }
             | StepKind::Let { .. }
             | StepKind::Quiet { .. }
+            | StepKind::Quits { .. }
             | StepKind::Resumes { .. }
             | StepKind::Served
             | StepKind::Settle
