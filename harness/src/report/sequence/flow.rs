@@ -119,10 +119,10 @@ impl Drawer {
             }
             StepKind::Does { .. }
             | StepKind::Exits { .. }
+            | StepKind::Quits { .. }
             | StepKind::Knows { .. }
             | StepKind::Let { .. }
             | StepKind::Quiet { .. }
-            | StepKind::Quits { .. }
             | StepKind::Resumes { .. }
             | StepKind::Served
             | StepKind::Settle

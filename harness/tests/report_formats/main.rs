@@ -2,4 +2,4 @@
 //! terminal's cursor, or be taken for a command by a CI system.
 
 mod fixture;
-mod machines;
+mod formats;
