@@ -1,8 +1,10 @@
 //! Reports: pure functions from the events of a run to text. A recorded run gives the same reports.
 
 pub mod badge;
+pub mod difference;
 pub mod folder;
 pub mod github;
+pub mod html;
 pub mod human;
 pub mod json;
 pub mod junit;

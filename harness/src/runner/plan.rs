@@ -157,6 +157,11 @@ fn rows(file: &FlowFile) -> Vec<(String, Vec<(String, Bound)>)> {
     rows
 }
 
+/// The variables that a row of a flow's table binds, by the name of the planned flow.
+pub fn row_bindings(file: &FlowFile, name: &str) -> Vec<(String, Bound)> {
+    rows(file).into_iter().find(|(row, _)| row == name).map(|(_, bound)| bound).unwrap_or_default()
+}
+
 /// The row's `case`, as a word that needs no quoting in a shell.
 fn row_label(table: &Examples, bound: &[(String, Bound)]) -> Option<String> {
     let column = table.columns.iter().position(|column| column.text == "case")?;
