@@ -529,7 +529,7 @@ fn started_server(
     }
     let running = match server {
         Some(running) => running,
-        None => match ServerProcess::start(command, &config.stop) {
+        None => match ServerProcess::start(command, config.settings.startup, &config.stop) {
             Ok(started) => server.insert(started),
             Err(StartError::Stopped) => {
                 return not_run(job, Verdict::Skip, StartError::Stopped.to_string());

@@ -539,7 +539,7 @@ impl Shared {
                 let mut findings = Vec::new();
                 schema::judge_binary(&self.protocol, &self.parties[watched], &bytes, self.now, &mut findings);
                 let misplaced =
-                    !findings.is_empty() && json::parse(&bytes).is_ok_and(|value| value.is_object());
+                    !findings.is_empty() && json::parse_received(&bytes).is_ok_and(|value| value.is_object());
                 self.findings_from(findings);
                 if misplaced {
                     // The wrong kind of frame was judged; what it says is judged like any other message.
