@@ -90,7 +90,14 @@ fn drain(mut stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
 /// The peak of the memory of a process that runs.
 fn peak(process: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?.trim().parse().ok()
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?
+        .trim()
+        .strip_suffix(" kB")?
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// The words of a test of `target` (a URL, or `--exec` and a command) with few flows.
@@ -125,7 +132,8 @@ fn check_report(report: &Value) {
     for flow in flows {
         let reason = flow["reason"].as_str().unwrap_or_default();
         assert!(!reason.contains("bug of flowproof"), "{flow:#}");
-        let told = !reason.is_empty() || flow["findings"].as_array().is_some_and(|findings| !findings.is_empty());
+        let told =
+            !reason.is_empty() || flow["findings"].as_array().is_some_and(|findings| !findings.is_empty());
         assert!(told || flow["verdict"] == "pass", "a flow that did not pass says why: {flow:#}");
     }
 }
@@ -449,12 +457,14 @@ fn messages_that_are_small_as_text_and_big_as_values_keep_within_the_memory() {
 }
 
 /// What would move a cursor, clear a screen, or turn the direction of writing.
-const ESCAPES: &str = "\u{1b}[2J\u{1b}]0;title\u{7}\u{9b}31m\u{202e}\u{2066}\u{61c}\u{200f}\u{2028}\r\u{8}evil";
+const ESCAPES: &str =
+    "\u{1b}[2J\u{1b}]0;title\u{7}\u{9b}31m\u{202e}\u{2066}\u{61c}\u{200f}\u{2028}\r\u{8}evil";
 
 #[test]
 fn escapes_in_messages_do_not_reach_the_terminal() {
     let send = |mut stream: TcpStream, mut end: WebSocketEnd| {
-        let json = serde_json::json!({"from": "server", "type": "metadata", "metadata": ESCAPES, ESCAPES: ESCAPES});
+        let json =
+            serde_json::json!({"from": "server", "type": "metadata", "metadata": ESCAPES, ESCAPES: ESCAPES});
         end.send(&Message::Text(json.to_string()));
         end.send(&Message::Text(ESCAPES.to_owned()));
         end.send(&Message::Ping(ESCAPES.into()));
@@ -473,7 +483,10 @@ fn escapes_in_messages_do_not_reach_the_terminal() {
         assert_eq!(ran.status.code(), Some(FAIL), "{}", ran.stderr);
         assert!(ran.stdout.contains("evil"), "the messages are shown: {}", ran.stdout);
         for text in [&ran.stdout, &ran.stderr] {
-            let raw: Vec<char> = text.chars().filter(|c| *c != '\n' && ESCAPES.contains(*c) && !c.is_ascii_graphic()).collect();
+            let raw: Vec<char> = text
+                .chars()
+                .filter(|c| *c != '\n' && ESCAPES.contains(*c) && !c.is_ascii_graphic())
+                .collect();
             assert!(raw.is_empty(), "raw {raw:?} in {text:?}");
         }
     }
@@ -533,7 +546,12 @@ fn flows_beside_a_hostile_connection_are_still_judged() {
     let report = ran.report();
     check_report(&report);
     assert_eq!(report["summary"]["pass"], 3, "{}", verdicts(&report));
-    assert_eq!(ran.status.code(), Some(0), "one flow was not reached, the others hold: {}", verdicts(&report));
+    assert_eq!(
+        ran.status.code(),
+        Some(0),
+        "one flow was not reached, the others hold: {}",
+        verdicts(&report)
+    );
 }
 
 /// The address that `flowproof serve` says it listens on.

@@ -72,7 +72,9 @@ pub fn weight(value: &Value) -> usize {
     let inside = match value {
         Value::String(text) => text.len(),
         Value::Array(items) => items.iter().map(weight).sum(),
-        Value::Object(members) => members.iter().map(|(name, value)| VALUE / 4 + name.len() + weight(value)).sum(),
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| VALUE / 4 + name.len() + weight(value)).sum()
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
     };
     inside + size_of::<Value>()

@@ -524,7 +524,7 @@ fn started_server(
     if let Some(reason) = board.gone.lock().unwrap_or_else(PoisonError::into_inner).clone() {
         return unreached(job, reason);
     }
-    if server.as_mut().is_some_and(|server| server.process.exit_status().is_some()) {
+    if server.as_mut().is_some_and(|server| server.program().exit_status().is_some()) {
         *server = None;
     }
     let running = match server {
@@ -545,14 +545,22 @@ fn started_server(
             }
         },
     };
-    let place = network::Place::Listens { address: running.address, tls: None };
+    let program = Some(Arc::clone(&running.process));
+    let place = network::Place::Listens { address: running.address, tls: None, program };
     let mut result = network_flow(config, board, runtime, &job.plan, &place);
     if result.verdict != Verdict::Pass {
         // A crash shows in the process table a little later than on the wire.
         std::thread::sleep(Duration::from_millis(50));
     }
-    if let Some(status) = running.process.exit_status() {
-        let how = format!("{status}{}", running.process.last_words());
+    let (ended, asked, words) = {
+        let mut program = running.program();
+        (program.exit_status(), program.was_asked(), program.last_words())
+    };
+    if asked {
+        // The flow stopped it; the next one gets a program of its own.
+        *server = None;
+    } else if let Some(status) = ended {
+        let how = format!("{status}{words}");
         let name = job.plan.cast.iter().find(|one| one.under_test).map_or("target", |one| one.name.as_str());
         judge_death(config, &job.plan, name, &how, &mut result);
         *server = None;

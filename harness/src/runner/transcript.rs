@@ -49,6 +49,11 @@ impl Transcript {
         self.lines.push(line);
     }
 
+    /// Where lines were left out, before which of the lines that are left, and how many.
+    pub fn gap(&self) -> Option<(usize, usize)> {
+        (self.left_out > 0).then_some((LINES / 2, self.left_out))
+    }
+
     /// All lines, oldest first.
     pub fn lines(&self) -> &[Line] {
         &self.lines

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::process::ExitStatusExt;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use flowproof_reference::machine::{LinkId, Time};
@@ -34,6 +35,8 @@ pub enum Place {
         address: SocketAddr,
         /// The name for TLS; plain when none.
         tls: Option<Tls>,
+        /// The program, when it is ours to stop.
+        program: Option<Arc<Mutex<Process>>>,
     },
     /// It is started for every flow, with the URL of a listener of ours in place of `{url}`.
     Connects {
@@ -136,7 +139,8 @@ pub async fn run(
     };
     programs.extend(peers.program.take());
     let start = Instant::now();
-    let mut conversation = Conversation::new(Rc::clone(&plan), protocol, time(start), &peers.addresses);
+    let mut conversation =
+        Conversation::new(Rc::clone(&plan), Arc::clone(&protocol), time(start), &peers.addresses);
     let mut listeners = Listeners::default();
     let mut strangers = Strangers::default();
     if let Place::Connects { command, url } = place {
@@ -154,7 +158,9 @@ pub async fn run(
                     }
                 }
             }));
-            strangers.0.insert(participant, Stranger { command: command.clone(), url: url.clone(), ended: false });
+            strangers
+                .0
+                .insert(participant, Stranger { command: command.clone(), url: url.clone(), ended: false });
             let command = command.replace("{url}", &url).replace("{port}", &address.port().to_string());
             programs.insert(participant, Process::start(&command).map_err(|error| error.to_string())?);
         }
@@ -166,7 +172,7 @@ pub async fn run(
         while let Some(output) = conversation.poll_output() {
             match output {
                 Output::Dial(link) => {
-                    if let Place::Listens { address, tls } = place {
+                    if let Place::Listens { address, tls, .. } = place {
                         tokio::spawn(dial(link, *address, tls.clone(), events.clone()));
                     }
                 }
@@ -189,6 +195,13 @@ pub async fn run(
                 Output::Unbind(one) => {
                     if let Some((_, reading)) = peers.sockets.remove(&one) {
                         reading.abort();
+                    }
+                }
+                Output::Quit(participant) => {
+                    if let Some(program) = programs.get_mut(&participant) {
+                        program.ask_to_stop();
+                    } else if let Place::Listens { program: Some(program), .. } = place {
+                        program.lock().unwrap_or_else(PoisonError::into_inner).ask_to_stop();
                     }
                 }
                 Output::Stimulus(participant, order) => {
@@ -234,11 +247,14 @@ pub async fn run(
                 if let Some(why) = strangers.lost(&mut programs) {
                     conversation.give_up(why);
                 }
-                note_deaths(&plan, &mut programs, &strangers, &mut deaths);
+                note_deaths(&plan, &protocol, &mut programs, &strangers, &mut deaths);
+                for (participant, well) in ended_programs(&plan, place, &mut programs) {
+                    conversation.handle(time(Instant::now()), Input::Exited(participant, well));
+                }
             }
         }
     }
-    note_deaths(&plan, &mut programs, &strangers, &mut deaths);
+    note_deaths(&plan, &protocol, &mut programs, &strangers, &mut deaths);
     let end = Instant::now();
     let mut outcome = conversation.into_outcome();
     if let (Some(why), Ending::Unreached(_)) = (strangers.silent(&programs, end - start), &outcome.ending) {
@@ -350,6 +366,21 @@ async fn read_datagrams(one: usize, socket: Arc<UdpSocket>, events: mpsc::Sender
     }
 }
 
+/// Programs that have ended, and whether their status tells of success.
+fn ended_programs(plan: &Plan, place: &Place, programs: &mut BTreeMap<usize, Process>) -> Vec<(usize, bool)> {
+    let mut ended: Vec<(usize, bool)> = programs
+        .iter_mut()
+        .filter_map(|(participant, program)| Some((*participant, program.exit_status()?.success())))
+        .collect();
+    if let Place::Listens { program: Some(program), .. } = place
+        && let Some(participant) = plan.cast.iter().position(|one| one.under_test)
+    {
+        let status = program.lock().unwrap_or_else(PoisonError::into_inner).exit_status();
+        ended.extend(status.map(|status| (participant, status.success())));
+    }
+    ended
+}
+
 /// Where our listeners wait; they end with the flow.
 #[derive(Default)]
 struct Listeners(Vec<tokio::task::JoinHandle<()>>);
@@ -396,20 +427,29 @@ impl Strangers {
             "; {url} in the command stands for the address to connect to"
         };
         let words = programs.get(participant).map(Process::last_words).unwrap_or_default();
-        Some(format!("`{command}` did not connect to {url} within {:.0} s{hint}{words}", waited.as_secs_f64()))
+        Some(format!(
+            "`{command}` did not connect to {url} within {:.0} s{hint}{words}",
+            waited.as_secs_f64()
+        ))
     }
 }
 
+/// Programs that ended in a way that theirs should not. Where a role may end by itself, only a signal tells of a death.
 fn note_deaths(
     plan: &Plan,
+    protocol: &Protocol,
     programs: &mut BTreeMap<usize, Process>,
     strangers: &Strangers,
     deaths: &mut Vec<(String, String)>,
 ) {
     for (participant, program) in programs.iter_mut().filter(|(one, _)| !strangers.0.contains_key(one)) {
-        let name = &plan.cast[*participant].name;
+        let one = &plan.cast[*participant];
+        let name = &one.name;
+        let may_exit = protocol.settings.roles.iter().any(|role| role.name == one.role && role.exits);
         if let Some(status) = program.exit_status()
             && !status.success()
+            && !program.was_asked()
+            && (!may_exit || status.signal().is_some())
             && !deaths.iter().any(|(known, _)| known == name)
         {
             deaths.push((name.clone(), format!("{status}{}", program.last_words())));

@@ -87,6 +87,7 @@ pub struct Process {
     input: Option<mpsc::Sender<String>>,
     output: Arc<Mutex<VecDeque<u8>>>,
     exited: Option<ExitStatus>,
+    asked: bool,
 }
 
 impl Process {
@@ -110,7 +111,7 @@ impl Process {
         }
         let input = child.stdin.take().map(keep_writing);
         RUNNING.lock().unwrap_or_else(PoisonError::into_inner).insert(child.id());
-        Ok(Process { child, input, output, exited: None })
+        Ok(Process { child, input, output, exited: None, asked: false })
     }
 
     /// How it ended, once it has.
@@ -140,6 +141,17 @@ impl Process {
 
     fn signal(&self, signal: Signal) {
         signal_group(self.child.id(), signal);
+    }
+
+    /// Asks it to end in order, and waits for nothing.
+    pub fn ask_to_stop(&mut self) {
+        self.asked = true;
+        self.signal(Signal::SIGTERM);
+    }
+
+    /// True once it has been asked to end.
+    pub fn was_asked(&self) -> bool {
+        self.asked
     }
 
     /// Ends it: asked first, then forced, with everything it started.
@@ -195,8 +207,8 @@ fn keep_reading(mut stream: impl Read + Send + 'static, output: Arc<Mutex<VecDeq
 /// A server under test with its port.
 #[derive(Debug)]
 pub struct ServerProcess {
-    /// The program.
-    pub process: Process,
+    /// The program; flows may stop it.
+    pub process: Arc<Mutex<Process>>,
     /// Where it listens.
     pub address: SocketAddr,
 }
@@ -213,7 +225,7 @@ impl ServerProcess {
         let until = Instant::now() + startup;
         loop {
             if listens(address) {
-                return Ok(ServerProcess { process, address });
+                return Ok(ServerProcess { process: Arc::new(Mutex::new(process)), address });
             }
             if let Some(status) = process.exit_status() {
                 // Its output may still be on its way through the pipe.
@@ -233,6 +245,13 @@ impl ServerProcess {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+impl ServerProcess {
+    /// The program, whoever used it last.
+    pub fn program(&self) -> std::sync::MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

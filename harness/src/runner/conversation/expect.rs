@@ -15,7 +15,7 @@ use super::{Ending, Shared, Stop};
 use crate::flow::ast::{CloseSpec, Key, Pattern, PatternKind, Payload, Step};
 use crate::flow::format::{pattern_text, payload_text};
 use crate::judge::finding::{Finding, Judge, Ruling};
-use crate::pattern::{Bindings, Bound, Mismatch, json, matches, text_of, variable_text};
+use crate::pattern::{Bindings, Bound, Mismatch, json, matches, variable_text};
 
 /// How much longer than its limit a message is waited for, to tell late from missing.
 const GRACE: Duration = Duration::from_millis(750);
@@ -222,8 +222,10 @@ impl Shared {
 
     /// Takes the message at `place`; what was skipped before it is used up, unless another step that waits at the same
     /// time may want it.
-    fn take(&mut self, id: u64, link: usize, place: usize) -> Option<Arrived> {
-        if self.links[link].is_datagrams()
+    fn take(&mut self, id: u64, link: usize, place: usize, side_by_side: bool) -> Option<Arrived> {
+        // Steps of the same `in any order` may not have begun to wait yet.
+        if side_by_side
+            || self.links[link].is_datagrams()
             || self
                 .expectations
                 .iter()
@@ -286,7 +288,7 @@ impl Shared {
         let scan = self.scan(link, expect, &scope.bindings.borrow(), since);
         match scan {
             Scan::Fits(place, bound) => {
-                let arrived = self.take(id, link, place)?;
+                let arrived = self.take(id, link, place, scope.side_by_side)?;
                 *scope.bindings.borrow_mut() = bound;
                 Some(Ok(arrived))
             }
@@ -492,7 +494,11 @@ pub(super) fn fail(
         Some(liveness) => liveness.1,
         None => scope.file.line(step.span.start),
     };
-    let Some(requirement) = accused.into_iter().next() else {
+    let (catalogue, settings) = (&shared.protocol.catalogue, &shared.plan.settings);
+    let at_stake = |id: &String| {
+        catalogue.get(id).is_none() || catalogue.binds_in(id, &shared.plan.role, &settings.edition)
+    };
+    let Some(requirement) = accused.into_iter().find(at_stake) else {
         let found =
             if actual.is_null() { String::new() } else { format!(", found {}", json::short(&actual, 300)) };
         let text = format!(
@@ -523,12 +529,4 @@ pub(super) fn seconds(duration: Duration) -> String {
     } else {
         format!("{:.2} s", duration.as_secs_f64())
     }
-}
-
-/// The text of a Ping, a Close reason, a path: a string expression, or a fresh value of a pattern.
-pub(super) fn expression(
-    pattern: &Pattern,
-    bindings: &Bindings,
-) -> Result<String, crate::pattern::Ungeneratable> {
-    text_of(pattern, bindings)
 }

@@ -89,7 +89,9 @@ impl Arrival {
     /// About what it takes in memory.
     fn weight(&self) -> usize {
         match self {
-            Arrival::Text { text, json } => text.len() + json.as_ref().map_or(0, crate::pattern::json::weight),
+            Arrival::Text { text, json } => {
+                text.len() + json.as_ref().map_or(0, crate::pattern::json::weight)
+            }
             Arrival::Binary(bytes) | Arrival::Ping(bytes) | Arrival::Pong(bytes) => bytes.len(),
             Arrival::Closing { reason, .. } => reason.len(),
             Arrival::Fault(detail) => detail.len(),

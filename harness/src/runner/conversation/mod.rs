@@ -56,6 +56,8 @@ pub enum Input<'a> {
     Ended(LinkId, bool),
     /// The network has taken so many of the bytes that were written.
     Written(LinkId, usize),
+    /// The program that plays a participant under test has ended; true when it says that all went well.
+    Exited(usize, bool),
     /// A datagram arrived at a participant's socket, from this address.
     Datagram(usize, SocketAddr, &'a [u8]),
     /// Time has passed.
@@ -75,6 +77,8 @@ pub enum Output {
     Reset(LinkId),
     /// Stop reading from the connection, or go on.
     Stall(LinkId, bool),
+    /// Ask the program that plays a participant under test to end in order.
+    Quit(usize),
     /// A datagram from a participant's socket to this address.
     SendTo(usize, SocketAddr, Vec<u8>),
     /// Close a participant's datagram socket.
@@ -170,11 +174,15 @@ pub(crate) struct Shared {
     /// The target was seen to serve in this flow.
     serves: bool,
     stimulated: Option<(usize, u64)>,
+    /// Programs under test that have ended, and whether they say that all went well.
+    exits: BTreeMap<usize, bool>,
     /// Where the datagram sockets of the cast are, as far as that is known.
     addresses: Vec<Option<SocketAddr>>,
     /// Sockets of ours that nobody uses yet.
     spare_addresses: VecDeque<SocketAddr>,
     greeters: Vec<datagrams::Greeter>,
+    /// The ids of a crowd's members, by their place in the cast.
+    ids: BTreeMap<usize, serde_json::Value>,
 }
 
 /// One run of one flow.
@@ -243,9 +251,11 @@ impl Conversation {
             served_runs: 0,
             serves: false,
             stimulated: None,
+            exits: BTreeMap::new(),
             addresses: addresses.iter().copied().take(plan.cast.len()).collect(),
             spare_addresses: addresses.iter().skip(plan.cast.len()).flatten().copied().collect(),
             greeters: Vec::new(),
+            ids: BTreeMap::new(),
             plan: Rc::clone(&plan),
             protocol,
         };
@@ -276,6 +286,9 @@ impl Conversation {
                     if let Some(link) = shared.links.get_mut(link.0 as usize) {
                         link.unwritten = link.unwritten.saturating_sub(count);
                     }
+                }
+                Input::Exited(participant, well) => {
+                    shared.exits.entry(participant).or_insert(well);
                 }
                 Input::Datagram(socket, from, bytes) => shared.datagram(socket, from, bytes),
                 Input::Tick => {}
