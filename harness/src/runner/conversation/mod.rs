@@ -725,7 +725,9 @@ impl Shared {
             }
             for item in items {
                 let message = matches!(item.what, Arrival::Text { .. } | Arrival::Binary(_));
-                if !message || self.is_background(&item.what) || self.take_allowed(index, &item.what) {
+                // Bystanders are there to be served; what else reaches them is the business of the flow's own cast.
+                let bystander = self.links[index].played >= self.plan.cast.len();
+                if !message || bystander || self.is_background(&item.what) || self.take_allowed(index, &item.what) {
                     continue;
                 }
                 let link = &self.links[index];
