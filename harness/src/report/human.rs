@@ -138,7 +138,7 @@ pub fn telling(report: &Report, detail: Detail) -> Vec<usize> {
         if ids.is_empty() {
             return reasons.insert((flow.verdict, kind_of_reason(flow)));
         }
-        ids.iter().fold(false, |new, id| told.insert(*id) || new)
+        ids.iter().filter(|id| told.insert(**id)).count() > 0
     });
     places.sort_unstable();
     places
