@@ -20,6 +20,9 @@ pub enum Driver {
     Certain,
 }
 
+/// How long a program may take to come up, unless told otherwise.
+pub const STARTUP: Duration = Duration::from_secs(20);
+
 /// What the run offers, beside the flow itself.
 #[derive(Clone, Debug)]
 pub struct RunSettings {
@@ -37,6 +40,8 @@ pub struct RunSettings {
     pub slack: Duration,
     /// How long an arrow waits.
     pub timeout: Duration,
+    /// How long a program that was started may take until it listens, or connects for the first time.
+    pub startup: Duration,
     /// True when the program under test is ours to start and to stop, so that its end can be seen.
     pub started: bool,
     /// True when nobody else uses the target.
@@ -62,6 +67,7 @@ impl RunSettings {
             path: protocol.settings.transport(edition).default_path.clone(),
             slack: Duration::ZERO,
             timeout: protocol.settings.timing.timeout,
+            startup: STARTUP,
             started: true,
             exclusive: true,
             shared: false,

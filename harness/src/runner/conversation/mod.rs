@@ -560,7 +560,7 @@ impl Shared {
                 let mut findings = Vec::new();
                 schema::judge_binary(&self.protocol, &self.parties[watched], &bytes, self.now, &mut findings);
                 let misplaced =
-                    !findings.is_empty() && json::parse(&bytes).is_ok_and(|value| value.is_object());
+                    !findings.is_empty() && json::parse_received(&bytes).is_ok_and(|value| value.is_object());
                 self.findings_from(findings);
                 if misplaced {
                     // The wrong kind of frame was judged; what it says is judged like any other message.
@@ -733,7 +733,9 @@ impl Shared {
             }
             for item in items {
                 let message = matches!(item.what, Arrival::Text { .. } | Arrival::Binary(_));
-                if !message || self.is_background(&item.what) || self.take_allowed(index, &item.what) {
+                // Bystanders are there to be served; what else reaches them is the business of the flow's own cast.
+                let bystander = self.links[index].played >= self.plan.cast.len();
+                if !message || bystander || self.is_background(&item.what) || self.take_allowed(index, &item.what) {
                     continue;
                 }
                 let link = &self.links[index];

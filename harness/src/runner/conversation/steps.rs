@@ -710,9 +710,6 @@ fn selected(
     Err(fail(shared, scope, step, scope.accused(step), message, expected, found))
 }
 
-/// How long a program under test may take at least until it connects for the first time.
-const STARTUP: Duration = Duration::from_secs(12);
-
 /// Waits until a party under test asks for a connection, and grants it.
 async fn accept(
     shared: &Rc<RefCell<Shared>>,
@@ -726,7 +723,7 @@ async fn accept(
         let settings = &shared.plan.settings;
         // A program that was just started may take its time to connect for the first time.
         let known = shared.links.iter().any(|link| link.watched == who);
-        let patience = shared.now + if known { settings.timeout } else { settings.timeout.max(STARTUP) };
+        let patience = shared.now + if known { settings.timeout } else { settings.timeout.max(settings.startup) };
         // A `within` may be more patient than the run.
         scope
             .window
