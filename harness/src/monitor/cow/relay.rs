@@ -879,7 +879,8 @@ impl Monitor for Relay {
         // Whoever is still there was never wrongly buried, or it was said.
         rulings.kept("COW-GONE-3", &line.relay, now);
         // What was for nobody has not come, though something that was sent later has.
-        let last = self.sent.iter().rev().find(|sent| !sent.delivered.is_empty()).map_or(0, |sent| sent.number);
+        let last =
+            self.sent.iter().rev().find(|sent| !sent.delivered.is_empty()).map_or(0, |sent| sent.number);
         for sent in self.sent.iter().filter(|sent| sent.number < last && sent.delivered.is_empty()) {
             let requirement = match (&sent.kind, &sent.content) {
                 (Kind::Junk, Content::Binary(_)) => "COW-ROB-10",

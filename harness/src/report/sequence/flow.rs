@@ -118,6 +118,8 @@ impl Drawer {
                 self.diagram.items.push(Item::Close);
             }
             StepKind::Does { .. }
+            | StepKind::Exits { .. }
+            | StepKind::Quits { .. }
             | StepKind::Knows { .. }
             | StepKind::Let { .. }
             | StepKind::Quiet { .. }
