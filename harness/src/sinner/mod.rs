@@ -134,6 +134,13 @@ pub enum Verb {
     CopyToOthers,
 }
 
+impl Verb {
+    /// True for a change inside the message, after which further rules may change it more.
+    pub fn is_edit(&self) -> bool {
+        matches!(self, Verb::Set { .. } | Verb::Remove { .. } | Verb::Rename { .. } | Verb::Append { .. })
+    }
+}
+
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {

@@ -63,6 +63,7 @@ pub const WATCHED: &[&str] = &[
     "HANGOUT-META-8",
     "HANGOUT-RELAY-1",
     "HANGOUT-RELAY-2",
+    "HANGOUT-RELAY-3",
     "HANGOUT-RELAY-4",
     "HANGOUT-RELAY-5",
     "HANGOUT-RELAY-8",
@@ -114,6 +115,8 @@ struct Envelope<'a> {
     bare: bool,
     kind: &'a str,
     payload: &'a Value,
+    /// The packet has members called like those of an envelope.
+    like_envelope: bool,
     /// The packet names a sender of its own.
     forged: bool,
 }
@@ -137,7 +140,8 @@ fn envelope<'a>(json: &Result<&'a Value, NotJson>) -> Option<Envelope<'a>> {
     }
     let payload = packet.get(kind)?;
     let (bare, forged) = (packet.len() == 2 && whole.as_object()?.len() == 2, packet.contains_key("from"));
-    Some(Envelope { to, single, bare, kind, payload, forged })
+    let like_envelope = packet.contains_key("to") || packet.contains_key("packet");
+    Some(Envelope { to, single, bare, kind, payload, like_envelope, forged })
 }
 
 /// True for text as most programs write it: not long, in one line, without escapes, the address first. What is laid

@@ -44,6 +44,8 @@ struct Sent {
     kind: String,
     payload: Value,
     forged: bool,
+    /// The packet itself has members that an envelope has.
+    like_envelope: bool,
     /// It named the server among others (6.9), or an address we cannot place.
     vague: bool,
     delivered: BTreeSet<LinkId>,
@@ -147,6 +149,7 @@ impl Relay {
             kind: envelope.kind.to_owned(),
             payload: envelope.payload.clone(),
             forged: envelope.forged,
+            like_envelope: envelope.like_envelope,
             vague,
             delivered: BTreeSet::new(),
         });
@@ -279,6 +282,11 @@ impl Relay {
             if sent.forged {
                 rulings.kept("HANGOUT-FROM-2", seen.from, seen.at);
             }
+            let wrapped = ["to", "packet"].into_iter().find(|name| whole.get(name).is_some() && *name != kind);
+            if let Some(name) = wrapped.filter(|_| !sent.like_envelope) {
+                let message = format!("a relayed packet carries the envelope's `{name}`");
+                rulings.broken("HANGOUT-RELAY-3", seen.from, seen.at, message, "the flat form", actual(whole));
+            }
             let number = sent.number;
             let last = self.last.entry((sent.sender, reader)).or_insert(0);
             if number < *last {
@@ -321,6 +329,10 @@ impl Relay {
                 .iter()
                 .filter(|sent| by(sent) && sent.kind == kind && meant(sent) && !sent.delivered.contains(&reader));
             if let (Some(sent), None) = (altered.next(), altered.next()) {
+                if payload.is_none() {
+                    say("HANGOUT-RELAY-3", &format!("there is no member `{kind}` with the payload"), "the flat form");
+                    return;
+                }
                 let simple = matches!(&sent.payload, Value::Null | Value::Bool(false))
                     || sent.payload.as_f64() == Some(0.0)
                     || sent.payload.as_str() == Some("");

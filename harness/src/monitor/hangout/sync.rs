@@ -60,6 +60,17 @@ struct Lists {
     properties: Vec<String>,
 }
 
+impl Lists {
+    /// Each token once a list; doubles are judged by themselves.
+    fn without_doubles(mut self) -> Lists {
+        for list in [&mut self.opened, &mut self.closed, &mut self.properties] {
+            let mut known = BTreeSet::new();
+            list.retain(|token| known.insert(token.clone()));
+        }
+        self
+    }
+}
+
 /// Something that has to be told by a certain time.
 struct Due {
     by: Time,
@@ -221,6 +232,7 @@ impl Sync {
             self.quiet_broken(seen, whole, rulings);
         }
         self.set_rules(seen, &lists, whole, rulings);
+        let lists = lists.without_doubles();
         self.late_news(seen, &lists, rulings);
         let writers: BTreeMap<String, Option<Time>> = self
             .links

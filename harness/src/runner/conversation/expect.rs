@@ -36,8 +36,6 @@ pub(super) enum Expect {
 /// A step that waits.
 #[derive(Debug)]
 pub(super) struct Expectation {
-    /// The link it looks at; `None` for one that looks at several.
-    link: Option<usize>,
     /// Something stands first in the queue that neither fits nor may be skipped.
     blocked: bool,
     /// Nobody else wants what blocks it either.
@@ -198,8 +196,8 @@ impl Shared {
 
     /// Takes the message at `place`; what was skipped before it is used up, unless another step that waits at the same
     /// time may want it.
-    fn take(&mut self, id: u64, link: usize, place: usize) -> Option<Arrived> {
-        if self.expectations.iter().any(|(other, expectation)| *other != id && expectation.link == Some(link)) {
+    fn take(&mut self, link: usize, place: usize, together: bool) -> Option<Arrived> {
+        if together {
             return self.links[link].inbox.remove(place);
         }
         for _ in 0..place {
@@ -211,9 +209,9 @@ impl Shared {
         self.links[link].inbox.pop_front()
     }
 
-    pub(super) fn register(&mut self, link: Option<usize>) -> u64 {
+    pub(super) fn register(&mut self) -> u64 {
         self.next_expectation += 1;
-        self.expectations.insert(self.next_expectation, Expectation { link, blocked: false, failed: false });
+        self.expectations.insert(self.next_expectation, Expectation { blocked: false, failed: false });
         self.next_expectation
     }
 
@@ -256,7 +254,7 @@ impl Shared {
         let scan = self.scan(link, expect, &scope.bindings.borrow(), since);
         match scan {
             Scan::Fits(place, bound) => {
-                let arrived = self.take(id, link, place)?;
+                let arrived = self.take(link, place, scope.together)?;
                 *scope.bindings.borrow_mut() = bound;
                 Some(Ok(arrived))
             }
@@ -289,7 +287,7 @@ pub(super) async fn expect(
         }
     };
     loop {
-        let id = shared.borrow_mut().register(Some(link));
+        let id = shared.borrow_mut().register();
         let found =
             wait_for(shared, Some(hard), |shared| shared.look(id, link, &expect, scope, since)).await;
         let shared = &mut *shared.borrow_mut();

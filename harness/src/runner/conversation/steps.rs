@@ -43,6 +43,8 @@ pub(super) struct Scope {
     pub(super) liveness: Option<Rc<(Vec<String>, usize)>>,
     /// Whom the flow accuses when the target no longer serves after a hostile step.
     survival: Rc<Vec<String>>,
+    /// Several steps wait at the same time, perhaps for what arrives on one link.
+    pub(super) together: bool,
 }
 
 impl Scope {
@@ -114,6 +116,7 @@ pub(super) fn flow(
         fallback: Rc::new(Vec::new()),
         liveness: None,
         survival: Rc::new(survival(&plan.file.flow.steps)),
+        together: false,
     };
     run(shared, scope, plan.file.flow.steps.clone())
 }
@@ -175,7 +178,7 @@ async fn run_step(
         StepKind::Quiet { who, duration } => quiet(shared, scope, step, who, *duration).await,
         StepKind::Settle => settle(shared).await,
         StepKind::AnyOrder(block) => {
-            let inner = scope.with_fallback(&step.cites);
+            let inner = Scope { together: true, ..scope.with_fallback(&step.cites) };
             let tasks =
                 block.steps.iter().map(|one| run(Rc::clone(shared), inner.clone(), vec![one.clone()])).collect();
             all(tasks).await?;
@@ -887,7 +890,7 @@ async fn either(
     let guards: Vec<Guard> = branches.iter().map(|branch| guard(shared, scope, &branch.block, began)).collect();
     let patience = guards.iter().filter_map(|guard| guard.until()).max();
     let until = patience.unwrap_or(began).max(began + shared.borrow().plan.settings.timeout);
-    let id = shared.borrow_mut().register(None);
+    let id = shared.borrow_mut().register();
     let chosen = wait_for(shared, Some(until), |shared| {
         for guard in &guards {
             if let Guard::Silence { until, .. } | Guard::Time(until) = guard {
@@ -1150,6 +1153,7 @@ async fn served(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step) -> Res
             fallback: Rc::new(Vec::new()),
             liveness: Some(Rc::new((ids(&step.cites), line))),
             survival: Rc::clone(&scope.survival),
+            together: false,
         };
         (file, inner)
     };
