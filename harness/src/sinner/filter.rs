@@ -118,6 +118,14 @@ impl Filter for RuleFilter {
             }
             Verb::Abort => self.push(link, WireAction::Abort, out),
             Verb::Close(code) => self.push(link, WireAction::Close(Some(code), String::new()), out),
+            Verb::Payload(text) => {
+                let action = match action {
+                    WireAction::Send(Message::Ping(_)) => WireAction::Send(Message::Ping(text.into_bytes())),
+                    WireAction::Send(Message::Pong(_)) => WireAction::Send(Message::Pong(text.into_bytes())),
+                    other => other,
+                };
+                self.push(link, action, out);
+            }
             Verb::Replace(text) => self.push(link, WireAction::Send(Message::Text(text)), out),
             Verb::Binary => {
                 let bytes = text.unwrap_or_default().into_bytes();
@@ -129,9 +137,12 @@ impl Filter for RuleFilter {
                 }
                 self.push(link, action, out);
             }
-            Verb::Set { .. } | Verb::Remove { .. } | Verb::Rename { .. } | Verb::Append { .. } => {
-                self.push(link, action, out);
-            }
+            // Edits were carried out on the way here.
+            Verb::Set { .. }
+            | Verb::Remove { .. }
+            | Verb::Rename { .. }
+            | Verb::Append { .. }
+            | Verb::Rewrite { .. } => self.push(link, action, out),
         }
     }
 
@@ -181,6 +192,9 @@ impl Filter for RuleFilter {
 
 /// A JSON text after an edit; what cannot be edited stays as it is.
 fn edited(verb: &Verb, text: &str) -> String {
+    if let Verb::Rewrite { find, text: wanted } = verb {
+        return find.replace_all(text, wanted.as_str()).into_owned();
+    }
     let Ok(mut value) = serde_json::from_str::<Value>(text) else { return text.to_owned() };
     let source = |source: &Source, value: &Value| match source {
         Source::Fixed(value) => value.clone(),
@@ -240,6 +254,9 @@ fn take(value: &mut Value, pointer: &str) -> Option<Value> {
     match value.pointer_mut(parent)? {
         Value::Object(object) => object.shift_remove(&last),
         Value::Array(array) => {
+            if last == "-" {
+                return array.pop();
+            }
             let place = last.parse().ok().filter(|place: &usize| *place < array.len())?;
             Some(array.remove(place))
         }

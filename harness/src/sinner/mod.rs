@@ -84,7 +84,7 @@ pub enum FrameKind {
 }
 
 /// What a rule does with what it catches.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Verb {
     /// Puts a value in place of the one at a JSON pointer.
     Set {
@@ -93,7 +93,7 @@ pub enum Verb {
         /// The value.
         value: Source,
     },
-    /// Takes the member or element at a JSON pointer away.
+    /// Takes the member or element at a JSON pointer away; `-` is the last element of an array.
     Remove {
         /// Where.
         at: String,
@@ -112,6 +112,13 @@ pub enum Verb {
         /// The element.
         value: Source,
     },
+    /// Puts text in place of every match of a regular expression.
+    Rewrite {
+        /// What is looked for.
+        find: Regex,
+        /// What stands there instead; `$1` is the first group.
+        text: String,
+    },
     /// Says nothing.
     Drop,
     /// Says it twice.
@@ -120,8 +127,10 @@ pub enum Verb {
     Delay(Duration),
     /// Says it later; what follows on the link goes past it.
     Postpone(Duration),
-    /// Says something else.
+    /// Says something else, as a text message.
     Replace(String),
+    /// Sends the Ping or Pong with this payload.
+    Payload(String),
     /// Says something else after it.
     Add(String),
     /// Says it in a binary frame.
@@ -137,7 +146,10 @@ pub enum Verb {
 impl Verb {
     /// True for a change inside the message, after which further rules may change it more.
     pub fn is_edit(&self) -> bool {
-        matches!(self, Verb::Set { .. } | Verb::Remove { .. } | Verb::Rename { .. } | Verb::Append { .. })
+        matches!(
+            self,
+            Verb::Set { .. } | Verb::Remove { .. } | Verb::Rename { .. } | Verb::Append { .. } | Verb::Rewrite { .. }
+        )
     }
 }
 
@@ -239,6 +251,12 @@ impl Entry {
             "remove" => Verb::Remove { at: at()? },
             "rename" => Verb::Rename { at: at()?, to: self.to.clone().ok_or_else(|| missing("to"))? },
             "append" => Verb::Append { at: at()?, value: value.ok_or_else(|| missing("value"))? },
+            "rewrite" => {
+                let find = self.raw.as_deref().ok_or_else(|| missing("raw"))?;
+                let find = Regex::new(find).map_err(|error| format!("`raw`: {error}"))?;
+                Verb::Rewrite { find, text: self.text.clone().unwrap_or_default() }
+            }
+            "payload" => Verb::Payload(self.text.clone().unwrap_or_default()),
             "drop" => Verb::Drop,
             "repeat" => Verb::Repeat,
             "delay" | "postpone" => {
