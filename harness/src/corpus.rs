@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use flowproof_reference::transport::Framing;
+use flowproof_reference::transport::websocket::WebSocketConfig;
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 use serde_json::Value;
@@ -46,6 +48,8 @@ pub struct Protocol {
     pub served: Option<FlowFile>,
     /// `sinners/*.toml`, by name.
     pub sinners: Vec<Sinner>,
+    /// What `X greets Y` sends, by edition.
+    pub greetings: BTreeMap<String, Greeting>,
 }
 
 /// A flow with its text.
@@ -75,7 +79,10 @@ impl FlowFile {
     }
 
     /// The words of a header list, such as the tags.
-    pub fn words<'a>(&'a self, pick: impl Fn(&'a HeaderItem) -> Option<&'a [crate::flow::ast::Name]>) -> Vec<&'a str> {
+    pub fn words<'a>(
+        &'a self,
+        pick: impl Fn(&'a HeaderItem) -> Option<&'a [crate::flow::ast::Name]>,
+    ) -> Vec<&'a str> {
         let lists = self.flow.header.iter().filter_map(|line| pick(&line.item));
         lines_of(lists)
     }
@@ -118,7 +125,10 @@ pub struct Settings {
     /// The edition of a run that names none.
     pub default_edition: String,
     /// How messages travel.
-    pub transport: Transport,
+    transport: Transport,
+    /// How they travel in editions where it is another way.
+    #[serde(default)]
+    edition_transport: BTreeMap<String, Transport>,
     /// Who takes part.
     #[serde(rename = "role")]
     pub roles: Vec<Role>,
@@ -126,13 +136,19 @@ pub struct Settings {
     pub timing: Timing,
     /// Protocol settings, overridden with `--var`.
     #[serde(default)]
-    pub settings: BTreeMap<String, String>,
+    settings: BTreeMap<String, String>,
+    /// Settings that differ in some editions.
+    #[serde(default)]
+    edition_settings: BTreeMap<String, BTreeMap<String, String>>,
     /// Background traffic: payloads in flow syntax.
     #[serde(default)]
     pub ignoring: Vec<String>,
     /// The requirement accused when something arrives that nobody expected and nothing ignores.
     #[serde(default)]
     pub unexpected: Option<String>,
+    /// What `X greets Y` sends, by edition.
+    #[serde(default, rename = "greeting")]
+    greetings: BTreeMap<String, GreetingEntry>,
     /// The requirement accused when a program under test dies.
     #[serde(default)]
     pub survival: BTreeMap<String, String>,
@@ -153,6 +169,53 @@ pub struct Transport {
     /// The path of a WebSocket when a flow names none.
     #[serde(default = "slash")]
     pub default_path: String,
+    /// The WebSocket subprotocol that clients offer, unless a flow says otherwise.
+    #[serde(default)]
+    pub subprotocol: Option<String>,
+}
+
+impl Settings {
+    /// True when `role` is, or plays too, what `wanted` says.
+    pub fn plays(&self, role: &str, wanted: &str) -> bool {
+        role == wanted
+            || self.roles.iter().any(|known| known.name == role && known.is.as_deref() == Some(wanted))
+    }
+
+    /// True when an edition sends its messages as datagrams.
+    pub fn knows_datagrams(&self) -> bool {
+        let others = self.edition_transport.values();
+        std::iter::once(&self.transport).chain(others).any(|transport| transport.kind == TransportKind::Udp)
+    }
+
+    /// How messages travel in an edition.
+    pub fn transport(&self, edition: &str) -> &Transport {
+        self.edition_transport.get(edition).unwrap_or(&self.transport)
+    }
+
+    /// The protocol's settings in an edition.
+    pub fn values(&self, edition: &str) -> BTreeMap<String, String> {
+        let mut values = self.settings.clone();
+        values.extend(self.edition_settings.get(edition).cloned().unwrap_or_default());
+        values
+    }
+
+    /// The names of all settings.
+    pub fn setting_names(&self) -> impl Iterator<Item = &String> {
+        self.settings.keys().chain(self.edition_settings.values().flat_map(BTreeMap::keys))
+    }
+}
+
+impl Transport {
+    /// How messages are told apart on a stream; `max_message` in bytes.
+    pub fn framing(&self, max_message: usize) -> Framing {
+        match self.kind {
+            TransportKind::Tcp => Framing::LengthPrefixed { max_message },
+            // Datagrams need no framing; what stands beside them is of the common kind.
+            TransportKind::Websocket | TransportKind::Udp => {
+                Framing::WebSocket(WebSocketConfig { max_message, ..WebSocketConfig::default() })
+            }
+        }
+    }
 }
 
 fn slash() -> String {
@@ -165,6 +228,21 @@ fn slash() -> String {
 pub enum TransportKind {
     /// WebSocket over TCP or TLS, with plain HTTP beside it.
     Websocket,
+    /// One message a datagram.
+    Udp,
+    /// Messages over TCP, four bytes of length before each.
+    Tcp,
+}
+
+impl TransportKind {
+    /// The scheme of a plain URL.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            TransportKind::Websocket => "ws",
+            TransportKind::Udp => "udp",
+            TransportKind::Tcp => "tcp",
+        }
+    }
 }
 
 /// A role.
@@ -175,6 +253,27 @@ pub struct Role {
     pub name: String,
     /// True when others connect to it.
     pub listens: bool,
+    /// The more general role that it plays too: what binds that role binds it as well.
+    #[serde(default)]
+    pub is: Option<String>,
+}
+
+/// What `X greets Y` sends.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GreetingEntry {
+    message: String,
+    #[serde(deserialize_with = "duration")]
+    every: Duration,
+}
+
+/// What `X greets Y` sends, and how often.
+#[derive(Clone, Debug)]
+pub struct Greeting {
+    /// The message; `$me` in it is the id of whoever greets.
+    pub message: Pattern,
+    /// The time between two of them.
+    pub every: Duration,
 }
 
 /// How long things take.
@@ -289,7 +388,8 @@ impl Corpus {
         let mut protocols = BTreeMap::new();
         let mut messages = Vec::new();
         for path in files.keys() {
-            let Some(folder) = path.strip_suffix("/protocol.toml").filter(|folder| !folder.contains('/')) else {
+            let Some(folder) = path.strip_suffix("/protocol.toml").filter(|folder| !folder.contains('/'))
+            else {
                 continue;
             };
             let mut loader = Loader { root, folder, files, messages: Vec::new() };
@@ -315,7 +415,10 @@ fn collect_folder(root: &Path, below: &Path, files: &mut BTreeMap<String, Vec<u8
         let path = below.join(entry.file_name());
         if entry.file_type()?.is_dir() {
             collect_folder(root, &path, files)?;
-        } else if matches!(path.extension().and_then(|ending| ending.to_str()), Some("flow" | "toml" | "json")) {
+        } else if matches!(
+            path.extension().and_then(|ending| ending.to_str()),
+            Some("flow" | "toml" | "json")
+        ) {
             files.insert(path.to_string_lossy().replace('\\', "/"), std::fs::read(root.join(&path))?);
         }
     }
@@ -332,7 +435,14 @@ struct Loader<'a> {
 impl Loader<'_> {
     fn protocol(&mut self) -> Option<Protocol> {
         let settings: Settings = self.toml("protocol.toml")?;
-        let catalogue: Catalogue = self.toml("requirements.toml")?;
+        let mut catalogue: Catalogue = self.toml("requirements.toml")?;
+        let general = settings.roles.iter().filter_map(|role| Some((role.name.clone(), role.is.clone()?)));
+        catalogue.kinds = general.collect();
+        let greetings = settings.greetings.iter().filter_map(|(edition, entry)| {
+            let message = self.accept(parse_pattern(&entry.message), "protocol.toml", &entry.message)?;
+            Some((edition.clone(), Greeting { message, every: entry.every }))
+        });
+        let greetings = greetings.collect();
         let ignoring = settings.ignoring.iter().filter_map(|text| self.payload(text)).collect();
         let messages = settings.messages.iter().filter_map(|entry| self.message_rule(entry)).collect();
         let mut flows = Vec::new();
@@ -345,11 +455,13 @@ impl Loader<'_> {
                 flows.extend(self.flow(below, name));
             } else if below == "served.flow" {
                 served = self.flow(below, "served");
-            } else if let Some(name) = below.strip_prefix("sinners/").and_then(|name| name.strip_suffix(".toml")) {
+            } else if let Some(name) =
+                below.strip_prefix("sinners/").and_then(|name| name.strip_suffix(".toml"))
+            {
                 sinners.extend(self.sinner(below, name));
             }
         }
-        Some(Protocol { settings, ignoring, messages, catalogue, flows, served, sinners })
+        Some(Protocol { settings, ignoring, messages, catalogue, flows, served, sinners, greetings })
     }
 
     fn shown(&self, file: &str) -> String {

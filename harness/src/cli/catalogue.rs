@@ -9,11 +9,11 @@ use clap::{Args, ValueEnum};
 
 use super::test::find;
 use super::{exit, output};
-use crate::corpus::{Corpus, FlowFile, Protocol};
+use crate::corpus::{Corpus, Protocol};
 use crate::diagnostic::{self, Diagnostic};
-use crate::flow::ast::HeaderItem;
-use crate::flow::resolve::{Context, check, check_projection, nearest};
+use crate::flow::resolve::nearest;
 use crate::flow::{format, parse};
+use crate::lint;
 use crate::monitor;
 use crate::report::text::wrap;
 use crate::runner::plan;
@@ -122,10 +122,14 @@ pub(super) fn explain(args: &ExplainArgs, corpus: &Corpus, _colour: bool) -> u8 
     let id = args.id.to_uppercase();
     for protocol in corpus.protocols() {
         let Some(requirement) = protocol.catalogue.get(&id) else { continue };
-        let mut text = format!("{} ({}, binds the {})\n\n", id, requirement.level, requirement.roles.join(" and the "));
+        let mut text =
+            format!("{} ({}, binds the {})\n\n", id, requirement.level, requirement.roles.join(" and the "));
         wrap(&requirement.text, 100).iter().for_each(|line| text.push_str(&format!("  {line}\n")));
         let beyond = if requirement.ext { "; beyond the seed document" } else { "" };
-        text.push_str(&format!("\nwhere it stands   {} - {}{beyond}\n", requirement.topic, requirement.section));
+        text.push_str(&format!(
+            "\nwhere it stands   {} - {}{beyond}\n",
+            requirement.topic, requirement.section
+        ));
         if !requirement.seen.is_empty() {
             let mut lines = wrap(&requirement.seen, 82).into_iter();
             text.push_str(&format!("how it is seen    {}\n", lines.next().unwrap_or_default()));
@@ -134,8 +138,12 @@ pub(super) fn explain(args: &ExplainArgs, corpus: &Corpus, _colour: bool) -> u8 
         if let Some(reason) = &requirement.untested {
             text.push_str(&format!("not tested        {reason}\n"));
         }
-        let flows: Vec<&str> =
-            protocol.flows.iter().filter(|file| plan::cited(file).contains(&id)).map(|file| file.name.as_str()).collect();
+        let flows: Vec<&str> = protocol
+            .flows
+            .iter()
+            .filter(|file| plan::cited(file).contains(&id))
+            .map(|file| file.name.as_str())
+            .collect();
         text.push_str(&format!("flows             {}\n", or_none(&flows)));
         text.push_str(&format!("other judges      {}\n", or_none(&judges(&protocol, &id))));
         let sinners: Vec<String> = protocol
@@ -147,14 +155,18 @@ pub(super) fn explain(args: &ExplainArgs, corpus: &Corpus, _colour: bool) -> u8 
         text.push_str(&format!("planted faults    {}\n", or_none(&sinners)));
         if let Some(first) = flows.first() {
             let name = &protocol.settings.name;
-            text.push_str(&format!("\nsee it happen     flowproof test {name} --filter '{first}' --verbose\n"));
+            text.push_str(&format!(
+                "\nsee it happen     flowproof test {name} --filter '{first}' --verbose\n"
+            ));
         }
         output::print(&text);
         return exit::OK;
     }
     let known: Vec<String> = corpus
         .protocols()
-        .flat_map(|protocol| protocol.catalogue.iter().map(|requirement| requirement.id.clone()).collect::<Vec<_>>())
+        .flat_map(|protocol| {
+            protocol.catalogue.iter().map(|requirement| requirement.id.clone()).collect::<Vec<_>>()
+        })
         .collect();
     match nearest(&id, known.iter().map(String::as_str)) {
         Some(near) => usage(&format!("there is no requirement `{id}`; did you mean `{near}`?")),
@@ -198,7 +210,9 @@ pub(super) fn show(args: &ShowArgs, corpus: &Corpus) -> u8 {
         }
         (None, _) => {
             let near = nearest(name, protocol.flows.iter().map(|file| file.name.as_str()));
-            let hint = near.map_or("`flowproof list` shows what there is".to_owned(), |near| format!("did you mean `{near}`?"));
+            let hint = near.map_or("`flowproof list` shows what there is".to_owned(), |near| {
+                format!("did you mean `{near}`?")
+            });
             usage(&format!("there is no flow `{name}`; {hint}"))
         }
     }
@@ -260,28 +274,6 @@ fn format_file(path: &Path, check_only: bool) -> Result<bool, String> {
     Ok(true)
 }
 
-/// What the flows of a protocol may name.
-pub(super) fn context(protocol: &Protocol) -> Context {
-    Context {
-        roles: protocol.settings.roles.iter().map(|role| (role.name.clone(), role.listens)).collect(),
-        requirements: protocol.catalogue.iter().map(|requirement| requirement.id.clone()).collect(),
-        editions: protocol.settings.editions.clone(),
-        variables: protocol.settings.settings.keys().cloned().collect(),
-    }
-}
-
-/// Everything that is wrong with a flow of a protocol.
-pub(super) fn problems(file: &FlowFile, protocol: &Protocol) -> Vec<Diagnostic> {
-    let context = context(protocol);
-    let mut found = check(&file.flow, &context);
-    for (role, _) in &context.roles {
-        if plan::judges_role(file, protocol, role) {
-            found.extend(check_projection(&file.flow, &context, role));
-        }
-    }
-    found
-}
-
 pub(super) fn lint(args: &LintArgs, corpus: &Corpus, colour: bool) -> u8 {
     let mut wrong = 0;
     let mut looked_at = 0;
@@ -295,7 +287,7 @@ pub(super) fn lint(args: &LintArgs, corpus: &Corpus, colour: bool) -> u8 {
     if args.paths.is_empty() {
         for protocol in corpus.protocols() {
             for file in protocol.flows.iter().chain(&protocol.served) {
-                tell(&problems(file, &protocol), &file.path, &file.source);
+                tell(&lint::problems(file, &protocol), &file.path, &file.source);
             }
         }
     } else {
@@ -309,19 +301,16 @@ pub(super) fn lint(args: &LintArgs, corpus: &Corpus, colour: bool) -> u8 {
                 Err(error) => return usage(&format!("{}: {error}", path.display())),
             };
             let shown = path.display().to_string();
-            let (flow, mut diagnostics) = parse(&source);
-            if !diagnostics.iter().any(Diagnostic::is_error) {
-                let named = flow.header.iter().find_map(|line| match &line.item {
-                    HeaderItem::Protocol(name) => Some(name.text.clone()),
-                    _ => None,
-                });
-                let file = FlowFile { name: shown.clone(), path: shown.clone(), source: source.clone(), flow };
-                match named.as_deref().map(|name| find(corpus, name)) {
-                    Some(Ok(protocol)) => diagnostics.extend(problems(&file, &protocol)),
-                    Some(Err(error)) => return usage(&format!("{shown}: {error}")),
-                    None => diagnostics.extend(check(&file.flow, &Context::default())),
+            let (flow, _) = parse(&source);
+            let named = lint::protocol_name(&flow).and_then(|name| corpus.protocol(&name.text));
+            let diagnostics = match named {
+                Some(protocol) => lint::text(&source, &protocol),
+                None => {
+                    let known: Vec<String> =
+                        corpus.protocols().map(|protocol| protocol.settings.name.clone()).collect();
+                    lint::without_protocol(&source, known.iter().map(String::as_str))
                 }
-            }
+            };
             tell(&diagnostics, &shown, &source);
         }
     }
@@ -359,7 +348,8 @@ pub(super) fn coverage(args: &CoverageArgs, corpus: &Corpus) -> u8 {
                 (None, flows, _) => {
                     counts.0 += 1;
                     counts.1 += usize::from(sinners > 0);
-                    let judges = if judges.is_empty() { String::new() } else { format!(", {}", judges.join(", ")) };
+                    let judges =
+                        if judges.is_empty() { String::new() } else { format!(", {}", judges.join(", ")) };
                     format!("{flows} flows{judges}; {sinners} sinners")
                 }
             };

@@ -55,7 +55,8 @@ pub(super) fn run(args: &SinnersArgs, corpus: &Corpus, colour: bool) -> u8 {
     let mut rows = Vec::new();
     let mut clean = true;
     for protocol in &protocols {
-        let wanted = |sinner: &&Sinner| args.filter.as_ref().is_none_or(|part| sinner.name.contains(part.as_str()));
+        let wanted =
+            |sinner: &&Sinner| args.filter.as_ref().is_none_or(|part| sinner.name.contains(part.as_str()));
         for sinner in protocol.sinners.iter().filter(wanted) {
             let row = judge(protocol, sinner);
             clean &= row.is_clean();
@@ -100,7 +101,8 @@ fn line(row: &Caught, sinner: &Sinner, style: Style) -> String {
         (true, false) => style.doubtful("stray "),
         (false, _) => style.bad("MISSED"),
     };
-    let stray = if row.stray.is_empty() { String::new() } else { format!("  also accused: {}", row.stray.join(" ")) };
+    let stray =
+        if row.stray.is_empty() { String::new() } else { format!("  also accused: {}", row.stray.join(" ")) };
     format!("{word}  {:<20} {:<34} {}{stray}\n", row.requirement, row.name, sinner.summary)
 }
 
@@ -114,7 +116,9 @@ fn accusations(row: &Caught) -> String {
 }
 
 fn without(protocol: &Protocol) -> String {
-    let missing: Vec<String> =
-        without_sinner(protocol).into_iter().map(|(requirement, role)| format!("{requirement} ({role})")).collect();
+    let missing: Vec<String> = without_sinner(protocol)
+        .into_iter()
+        .map(|(requirement, role)| format!("{requirement} ({role})"))
+        .collect();
     if missing.is_empty() { String::new() } else { format!("without a sinner: {}\n", missing.join(", ")) }
 }

@@ -1,6 +1,5 @@
 //! `flowproof test`.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -136,7 +135,7 @@ fn shard(text: &str) -> Result<(usize, usize), String> {
     }
 }
 
-fn variable(text: &str) -> Result<(String, String), String> {
+pub(super) fn variable(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').map(|(name, value)| (name.trim().to_owned(), value.to_owned()));
     pair.ok_or_else(|| "a variable is written NAME=VALUE".to_owned())
 }
@@ -186,7 +185,8 @@ pub(super) fn run(args: &TestArgs, corpus: &Corpus, colour: bool) -> u8 {
 }
 
 fn configs(args: &TestArgs, corpus: &Corpus, stop: &Arc<AtomicBool>) -> Result<Vec<RunConfig>, String> {
-    let (urls, names): (Vec<&String>, Vec<&String>) = args.words.iter().partition(|word| word.contains("://"));
+    let (urls, names): (Vec<&String>, Vec<&String>) =
+        args.words.iter().partition(|word| word.contains("://"));
     let protocols: Vec<Arc<Protocol>> = if names.is_empty() {
         corpus.protocols().collect()
     } else {
@@ -198,7 +198,10 @@ fn configs(args: &TestArgs, corpus: &Corpus, stop: &Arc<AtomicBool>) -> Result<V
     if urls.len() + usize::from(args.exec.is_some()) > 1 {
         return Err("one target at a time".to_owned());
     }
-    protocols.into_iter().map(|protocol| config(args, protocol, urls.first().map(|url| url.as_str()), stop)).collect()
+    protocols
+        .into_iter()
+        .map(|protocol| config(args, protocol, urls.first().map(|url| url.as_str()), stop))
+        .collect()
 }
 
 pub(super) fn find(corpus: &Corpus, name: &str) -> Result<Arc<Protocol>, String> {
@@ -219,46 +222,67 @@ pub(super) fn find_sinner(protocol: &Protocol, name: &str) -> Result<Sinner, Str
     })
 }
 
-fn config(args: &TestArgs, protocol: Arc<Protocol>, url: Option<&str>, stop: &Arc<AtomicBool>) -> Result<RunConfig, String> {
+/// The edition that is wanted, or the protocol's own.
+pub(super) fn edition(protocol: &Protocol, wanted: Option<&String>) -> Result<String, String> {
+    let edition = wanted.unwrap_or(&protocol.settings.default_edition);
+    if protocol.settings.editions.contains(edition) {
+        return Ok(edition.clone());
+    }
+    let editions = protocol.settings.editions.join(", ");
+    Err(format!("{} has no edition `{edition}`; it has: {editions}", protocol.settings.name))
+}
+
+fn config(
+    args: &TestArgs,
+    protocol: Arc<Protocol>,
+    url: Option<&str>,
+    stop: &Arc<AtomicBool>,
+) -> Result<RunConfig, String> {
     let known: Vec<&str> = protocol.settings.roles.iter().map(|role| role.name.as_str()).collect();
     let listening = protocol.settings.roles.iter().find(|role| role.listens).map(|role| role.name.clone());
     let in_memory = url.is_none() && args.exec.is_none();
+    let sinner = args.sinner.as_deref().map(|name| find_sinner(&protocol, name)).transpose()?;
     let roles = match &args.role {
         Some(role) if known.contains(&role.as_str()) => vec![role.clone()],
         Some(role) => {
-            return Err(format!("{} has no role `{role}`; it has: {}", protocol.settings.name, known.join(", ")));
+            return Err(format!(
+                "{} has no role `{role}`; it has: {}",
+                protocol.settings.name,
+                known.join(", ")
+            ));
         }
         None if in_memory => known.iter().map(|role| (*role).to_owned()).collect(),
         None => vec![listening.ok_or("name the role under test with --role")?],
     };
-    let edition = args.edition.clone().unwrap_or_else(|| protocol.settings.default_edition.clone());
-    if !protocol.settings.editions.contains(&edition) {
-        let editions = protocol.settings.editions.join(", ");
-        return Err(format!("{} has no edition `{edition}`; it has: {editions}", protocol.settings.name));
-    }
-    let path = protocol.settings.transport.default_path.clone();
-    let mut settings = RunSettings {
-        edition,
-        variables: args.vars.iter().cloned().collect::<BTreeMap<_, _>>(),
-        driver: match args.driver {
-            DriverArg::Stdin => Driver::Certain,
-            DriverArg::None => Driver::None,
-            DriverArg::Auto if in_memory => Driver::Certain,
-            DriverArg::Auto => Driver::Perhaps,
-        },
-        host: "localhost".to_owned(),
-        path: path.clone(),
-        slack: args.slack.unwrap_or(if in_memory { Duration::ZERO } else { protocol.settings.timing.slack }),
-        timeout: args.timeout.unwrap_or(protocol.settings.timing.timeout),
-        exclusive: !args.shared,
-        shared: args.shared,
-        seed: args.seed,
+    let wanted = args.edition.as_ref().or(sinner.as_ref().and_then(|sinner| sinner.edition.as_ref()));
+    let edition = edition(&protocol, wanted)?;
+    let transport = protocol.settings.transport(&edition);
+    let (path, kind) = (transport.default_path.clone(), transport.kind);
+    let mut settings = RunSettings::in_memory(&protocol, &edition, args.seed);
+    settings.variables = args.vars.iter().cloned().collect();
+    settings.driver = match args.driver {
+        DriverArg::Stdin => Driver::Certain,
+        DriverArg::None => Driver::None,
+        DriverArg::Auto if in_memory => Driver::Certain,
+        DriverArg::Auto => Driver::Perhaps,
     };
+    if !in_memory {
+        settings.slack = protocol.settings.timing.slack;
+        settings.told = args.exec.as_deref().is_some_and(|command| command.contains("{peer"));
+    }
+    settings.slack = args.slack.unwrap_or(settings.slack);
+    settings.timeout = args.timeout.unwrap_or(settings.timeout);
+    settings.exclusive = !args.shared;
+    settings.shared = args.shared;
     let target = match (url, &args.exec) {
         (Some(url), _) => {
-            let listens = protocol.settings.roles.iter().any(|role| role.listens && roles.contains(&role.name));
-            if !listens {
-                return Err(format!("a {} does not listen; start it with --exec 'COMMAND {{url}}'", roles.join(", ")));
+            let listens =
+                protocol.settings.roles.iter().any(|role| role.listens && roles.contains(&role.name));
+            if !listens && kind != TransportKind::Udp {
+                return Err(format!(
+                    "a {} does not listen; start it with --exec 'COMMAND {{url}}'",
+                    roles.join(", ")
+                ));
             }
             let parsed = target::parse(url, args.insecure)?;
             settings.host = parsed.host;
@@ -267,18 +291,13 @@ fn config(args: &TestArgs, protocol: Arc<Protocol>, url: Option<&str>, stop: &Ar
             }
             // Flows run side by side there, and each sees the others' clients.
             settings.exclusive = false;
+            settings.addresses = parsed.address.ip().is_loopback();
             Target::Url { url: url.to_owned(), place: parsed.place, address: parsed.address }
         }
         (None, Some(command)) => {
-            let scheme = match protocol.settings.transport.kind {
-                TransportKind::Websocket => "ws",
-            };
-            Target::Exec { command: command.clone(), url: format!("{scheme}://{{}}{path}") }
+            Target::Exec { command: command.clone(), url: format!("{}://{{}}{path}", kind.scheme()) }
         }
-        (None, None) => {
-            let sinner = args.sinner.as_deref().map(|name| find_sinner(&protocol, name)).transpose()?;
-            Target::Reference(sinner)
-        }
+        (None, None) => Target::Reference(sinner),
     };
     let jobs = args.jobs.unwrap_or(match target {
         Target::Reference(_) => usize::MAX,
@@ -359,12 +378,15 @@ fn run_one(args: &TestArgs, config: &RunConfig, style: Style, mut log: Option<&m
     let report = Report::from_events(&events, &config.protocol).expect("a run begins before it ends");
     if human {
         let mut text = String::new();
-        for flow in &report.flows {
-            if matches!(flow.verdict, Verdict::Fail | Verdict::Warn | Verdict::Inconclusive | Verdict::Error) {
-                text.push('\n');
-                text.push_str(&human::failure(flow, &config.protocol, &again(args, config, &flow.name), style));
-            }
+        let detail = if args.verbose { human::Detail::Full } else { human::Detail::Short };
+        let places = human::telling(&report, detail);
+        for place in &places {
+            let flow = &report.flows[*place];
+            let again = again(args, config, &flow.name);
+            text.push('\n');
+            text.push_str(&human::failure(flow, &config.protocol, &again, detail, style));
         }
+        text.push_str(&human::left_out(&report, places.len()));
         text.push('\n');
         let partial = !args.filter.is_empty() || !args.tag.is_empty() || args.shard.is_some();
         text.push_str(&human::summary(&report, &config.protocol, partial, style));
@@ -383,7 +405,7 @@ fn again(args: &TestArgs, config: &RunConfig, flow: &str) -> String {
         command.push_str(&format!(" {url}"));
     }
     if let Some(exec) = &args.exec {
-        command.push_str(&format!(" --exec '{exec}'"));
+        command.push_str(&format!(" --exec {}", quoted(exec)));
     }
     if let Some(role) = &args.role {
         command.push_str(&format!(" --role {role}"));
@@ -392,12 +414,17 @@ fn again(args: &TestArgs, config: &RunConfig, flow: &str) -> String {
         command.push_str(&format!(" --sinner {sinner}"));
     }
     for (name, value) in &args.vars {
-        command.push_str(&format!(" --var '{name}={value}'"));
+        command.push_str(&format!(" --var {}", quoted(&format!("{name}={value}"))));
     }
     if args.seed != 1 {
         command.push_str(&format!(" --seed {}", args.seed));
     }
-    format!("{command} --filter '{flow}'")
+    format!("{command} --filter {}", quoted(flow))
+}
+
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 fn write_folder(folder: &std::path::Path, reports: &[(Report, Arc<Protocol>)]) -> std::io::Result<()> {

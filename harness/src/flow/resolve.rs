@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::ast::{
-    Block, Bytes, CastMember, ConnectOptions, Flow, HeaderItem, Key, Name, Pattern, PatternKind, Payload, Step, StepKind,
+    Block, Bytes, CastMember, ConnectOptions, Flow, HeaderItem, Key, Name, Pattern, PatternKind, Payload,
+    Step, StepKind,
 };
 use crate::diagnostic::{self, Diagnostic};
 
@@ -19,6 +20,8 @@ pub struct Context {
     pub editions: Vec<String>,
     /// Variables that are always there: the protocol's settings.
     pub variables: Vec<String>,
+    /// True when messages can travel as datagrams: then nobody has to connect.
+    pub datagrams: bool,
 }
 
 /// The name among `known` that `name` was probably meant to be.
@@ -30,9 +33,14 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 /// Everything that is wrong with a flow, whoever is under test.
 pub fn check(flow: &Flow, context: &Context) -> Vec<Diagnostic> {
     let mut checker = Checker::new(flow, context);
-    checker.header();
-    let mut bound = checker.bound_from_outside();
-    checker.steps(&flow.steps, &mut bound);
+    checker.run();
+    checker.diagnostics
+}
+
+/// What is wrong with a flow of which only a part could be read: nothing that the part not read may mend.
+pub fn check_part(flow: &Flow, context: &Context) -> Vec<Diagnostic> {
+    let mut checker = Checker { partial: true, ..Checker::new(flow, context) };
+    checker.run();
     checker.diagnostics
 }
 
@@ -48,10 +56,20 @@ struct Checker<'a> {
     context: &'a Context,
     cast: Vec<&'a CastMember>,
     connected: BTreeSet<&'a str>,
+    /// True when steps or header lines are missing because they could not be read.
+    partial: bool,
     diagnostics: Vec<Diagnostic>,
 }
 
 type BoundNames = BTreeSet<String>;
+
+/// Header lines of which there is one at the most; `cast` may be continued in a second.
+const ONCE: [(&str, fn(&HeaderItem) -> bool); 4] = [
+    ("protocol", |item| matches!(item, HeaderItem::Protocol(_))),
+    ("cast", |item| matches!(item, HeaderItem::Cast(_))),
+    ("unexpected", |item| matches!(item, HeaderItem::Unexpected(_))),
+    ("examples", |item| matches!(item, HeaderItem::Examples(_))),
+];
 
 impl<'a> Checker<'a> {
     fn new(flow: &'a Flow, context: &'a Context) -> Self {
@@ -59,21 +77,53 @@ impl<'a> Checker<'a> {
             HeaderItem::Cast(members) => Some(members),
             _ => None,
         });
-        Checker { flow, context, cast: lists.flatten().collect(), connected: BTreeSet::new(), diagnostics: Vec::new() }
+        Checker {
+            flow,
+            context,
+            cast: lists.flatten().collect(),
+            connected: BTreeSet::new(),
+            partial: false,
+            diagnostics: Vec::new(),
+        }
+    }
+
+    fn run(&mut self) {
+        self.header();
+        let mut bound = self.bound_from_outside();
+        let flow = self.flow;
+        self.steps(&flow.steps, &mut bound);
+        // What a cell names is looked up where the row is used, so anything bound by then will do.
+        for line in &flow.header {
+            match &line.item {
+                HeaderItem::Examples(examples) => {
+                    let cells = examples.rows.iter().flat_map(|row| &row.cells);
+                    cells.for_each(|cell| self.payload(cell, &mut bound.clone()));
+                }
+                HeaderItem::Ignoring(payload) => self.payload(payload, &mut bound.clone()),
+                _ => {}
+            }
+        }
     }
 
     fn header(&mut self) {
-        let has = |wanted: fn(&HeaderItem) -> bool| self.flow.header.iter().any(|line| wanted(&line.item));
-        if !has(|item| matches!(item, HeaderItem::Protocol(_))) {
-            self.diagnostics.push(diagnostic::missing_header("protocol"));
-        }
-        if !has(|item| matches!(item, HeaderItem::Cast(_))) {
-            self.diagnostics.push(diagnostic::missing_header("cast"));
+        let flow = self.flow;
+        for (word, is_it) in ONCE {
+            let mut lines = flow.header.iter().filter(|line| is_it(&line.item));
+            if lines.next().is_none() && matches!(word, "protocol" | "cast") && !self.partial {
+                self.diagnostics.push(diagnostic::missing_header(word));
+            }
+            if word != "cast" {
+                lines.for_each(|line| self.diagnostics.push(diagnostic::said_twice(line.span, word)));
+            }
         }
         let mut seen = BTreeSet::new();
         for member in self.cast.clone() {
             if !seen.insert(member.name.text.as_str()) {
                 self.diagnostics.push(diagnostic::duplicate_participant(member.name.span, &member.name.text));
+            }
+            if let Some(owner) = &member.socket_of {
+                self.participant(owner);
+                continue;
             }
             let role = member.role.as_ref().unwrap_or(&member.name);
             let roles = self.context.roles.iter().map(|(name, _)| name.as_str());
@@ -83,8 +133,17 @@ impl<'a> Checker<'a> {
         for line in &self.flow.header {
             match &line.item {
                 HeaderItem::About(names) | HeaderItem::Unexpected(names) => self.cites(names),
+                HeaderItem::Examples(examples) => {
+                    let mut seen = BTreeSet::new();
+                    for column in examples.columns.iter().filter(|column| !seen.insert(column.text.as_str()))
+                    {
+                        self.diagnostics.push(diagnostic::duplicate_column(column.span, &column.text));
+                    }
+                }
                 HeaderItem::Editions(names) => {
-                    names.iter().for_each(|name| self.known(name, "edition", context.editions.iter().map(String::as_str)));
+                    names.iter().for_each(|name| {
+                        self.known(name, "edition", context.editions.iter().map(String::as_str))
+                    });
                 }
                 _ => {}
             }
@@ -95,7 +154,7 @@ impl<'a> Checker<'a> {
         let known: Vec<&str> = known.collect();
         if !known.contains(&name.text.as_str()) {
             let near = nearest(&name.text, known.iter().copied());
-            self.diagnostics.push(diagnostic::unknown_name(name.span, what, &name.text, near));
+            self.diagnostics.push(diagnostic::unknown_name(name.span, what, &name.text, near, &known));
         }
     }
 
@@ -108,6 +167,9 @@ impl<'a> Checker<'a> {
 
     fn participant(&mut self, name: &Name) {
         let known: Vec<String> = self.cast.iter().map(|member| member.name.text.clone()).collect();
+        if self.partial && known.is_empty() {
+            return;
+        }
         self.known(name, "participant", known.iter().map(String::as_str));
     }
 
@@ -116,9 +178,17 @@ impl<'a> Checker<'a> {
         let mut bound: BoundNames = self.context.variables.iter().cloned().collect();
         for line in &self.flow.header {
             match &line.item {
-                HeaderItem::Examples(examples) => bound.extend(examples.columns.iter().map(|name| name.text.clone())),
+                HeaderItem::Examples(examples) => {
+                    bound.extend(examples.columns.iter().map(|name| name.text.clone()))
+                }
                 HeaderItem::Needs(names) => bound.extend(names.iter().map(|name| name.text.clone())),
                 _ => {}
+            }
+        }
+        if self.context.datagrams {
+            for member in &self.cast {
+                let parts = ["ip", "port", "address", "id"];
+                bound.extend(parts.iter().map(|part| format!("{}.{part}", member.name.text)));
             }
         }
         bound
@@ -142,10 +212,12 @@ impl<'a> Checker<'a> {
                 let named = |name: &Name| self.cast.iter().any(|member| member.name.text == name.text);
                 let both_known = named(from) && named(to);
                 if both_known
+                    && !self.context.datagrams
+                    && !self.partial
                     && !self.connected.contains(from.text.as_str())
                     && !self.connected.contains(to.text.as_str())
                 {
-                    self.diagnostics.push(diagnostic::both_listen(step.span));
+                    self.diagnostics.push(diagnostic::not_connected(step.span, &from.text, &to.text));
                 }
                 self.payload(payload, bound);
             }
@@ -169,7 +241,14 @@ impl<'a> Checker<'a> {
                 self.participant(who);
                 [&close.code, &close.reason].into_iter().flatten().for_each(|part| self.pattern(part, bound));
             }
-            StepKind::Vanishes { who } | StepKind::Stalls { who } | StepKind::Resumes { who } => self.participant(who),
+            StepKind::Vanishes { who }
+            | StepKind::Stalls { who }
+            | StepKind::Resumes { who }
+            | StepKind::Stops { who } => self.participant(who),
+            StepKind::Knows { who, whom } | StepKind::Greets { who, whom } => {
+                self.participant(who);
+                self.participant(whom);
+            }
             StepKind::Closes { who, whom, close } => {
                 self.participant(who);
                 self.participant(whom);
@@ -196,20 +275,40 @@ impl<'a> Checker<'a> {
                     self.pattern(with, bound);
                 }
             }
-            StepKind::Within { block, .. } | StepKind::Every { block, .. } => self.block(block, bound),
-            StepKind::AnyOrder(block) => self.block(block, bound),
-            StepKind::Repeat { counter, block, .. } => {
+            StepKind::Every { shortest, longest, times, block } => {
+                if shortest > longest {
+                    self.diagnostics.push(diagnostic::gaps_reversed(step.span));
+                }
+                if *times == 0 {
+                    self.diagnostics.push(diagnostic::never(step.span));
+                }
+                self.block(block, bound);
+            }
+            StepKind::Within { block, .. } | StepKind::AnyOrder(block) => self.block(block, bound),
+            StepKind::Repeat { counter, block, times } => {
+                if *times == 0 {
+                    self.diagnostics.push(diagnostic::never(step.span));
+                }
                 bound.extend(counter.iter().map(|name| name.text.clone()));
                 self.block(block, bound);
             }
             StepKind::Optionally(block) => {
+                for step in block.steps.iter().filter(|step| !matches!(step.kind, StepKind::Arrow { .. })) {
+                    self.diagnostics.push(diagnostic::not_optional(step.span));
+                }
                 let mut inside = bound.clone();
                 self.block(block, &mut inside);
             }
             StepKind::Either(branches) => {
                 let mut after: Option<BoundNames> = None;
+                if branches.len() < 2 {
+                    self.diagnostics.push(diagnostic::no_choice(step.span));
+                }
                 for branch in branches {
                     self.cites(&branch.cites);
+                    if branch.block.steps.is_empty() && branches.len() > 1 {
+                        self.diagnostics.push(diagnostic::empty_branch(step.span));
+                    }
                     let mut inside = bound.clone();
                     self.block(&branch.block, &mut inside);
                     // Bound afterwards is what every branch binds.
@@ -232,12 +331,13 @@ impl<'a> Checker<'a> {
         match payload {
             Payload::Json(pattern) => self.pattern(pattern, bound),
             Payload::Text(pattern) => self.pattern(pattern, bound),
-            Payload::Binary(Bytes::Expression(pattern)) | Payload::Raw(Bytes::Expression(pattern)) => {
-                self.expression(pattern, bound);
-            }
+            Payload::Binary(Bytes::Expression(pattern)) => self.pattern(pattern, bound),
+            Payload::Raw(Bytes::Expression(pattern)) => self.expression(pattern, bound),
             Payload::Binary(_) | Payload::Raw(_) => {}
             Payload::Fragments(parts) => parts.iter().for_each(|part| self.expression(part, bound)),
-            Payload::Ping(text) | Payload::Pong(text) => text.iter().for_each(|text| self.pattern(text, bound)),
+            Payload::Ping(text) | Payload::Pong(text) => {
+                text.iter().for_each(|text| self.pattern(text, bound))
+            }
             Payload::HttpRequest { target, headers, body, .. } => {
                 self.expression(target, bound);
                 headers.iter().for_each(|headers| self.pattern(headers, bound));
@@ -266,34 +366,48 @@ impl<'a> Checker<'a> {
             PatternKind::Not(inner) => self.pattern(inner, &mut bound.clone()),
             PatternKind::Array { items, .. } => items.iter().for_each(|item| self.pattern(item, bound)),
             PatternKind::Object { members, .. } => {
+                let mut seen = BTreeSet::new();
                 for member in members {
-                    if let Key::Variable(name) = &member.key
-                        && !bound.contains(&name.text)
-                    {
-                        self.diagnostics.push(diagnostic::unbound(name.span, &name.text));
+                    match &member.key {
+                        Key::Variable(name) => self.bound_already(name, bound),
+                        Key::Text(text, span) if !seen.insert(text.as_str()) => {
+                            self.diagnostics.push(diagnostic::duplicate_member(*span, text));
+                        }
+                        Key::Text(..) => {}
                     }
                     self.pattern(&member.value, bound);
                 }
             }
             PatternKind::Join(_) | PatternKind::Times(..) => self.expression(pattern, bound),
+            PatternKind::Range { low: Some(low), high: Some(high) } if low.as_f64() > high.as_f64() => {
+                self.diagnostics.push(diagnostic::empty_range(pattern.span));
+            }
             _ => {}
+        }
+    }
+
+    fn bound_already(&mut self, name: &Name, bound: &BoundNames) {
+        if !bound.contains(&name.text) && !self.partial {
+            self.diagnostics.push(diagnostic::unbound(name.span, &name.text));
         }
     }
 
     /// A string expression: its variables must be known.
     fn expression(&mut self, pattern: &Pattern, bound: &BoundNames) {
         match &pattern.kind {
-            PatternKind::Variable { name, .. } if !bound.contains(&name.text) => {
-                self.diagnostics.push(diagnostic::unbound(name.span, &name.text));
-            }
+            PatternKind::Variable { name, is: None } => self.bound_already(name, bound),
             PatternKind::Join(parts) => parts.iter().for_each(|part| self.expression(part, bound)),
             PatternKind::Times(part, _) => self.expression(part, bound),
-            _ => {}
+            PatternKind::String { .. } | PatternKind::Number(_) => {}
+            _ => self.diagnostics.push(diagnostic::not_text(pattern.span)),
         }
     }
 
     fn role_of(&self, name: &Name) -> Option<&'a str> {
-        let member = self.cast.iter().find(|member| member.name.text == name.text)?;
+        let mut member = self.cast.iter().find(|member| member.name.text == name.text)?;
+        if let Some(owner) = &member.socket_of {
+            member = self.cast.iter().find(|member| member.name.text == owner.text)?;
+        }
         Some(member.role.as_ref().unwrap_or(&member.name).text.as_str())
     }
 
@@ -314,6 +428,15 @@ impl<'a> Checker<'a> {
                 }
                 StepKind::Does { who, with, .. } if self.role_of(who) == Some(role) => {
                     with.iter().for_each(|with| self.diagnostics.extend(ungeneratable(with)));
+                }
+                StepKind::Disconnects { who, close } | StepKind::Closes { who, close, .. }
+                    if self.role_of(who) != Some(role) =>
+                {
+                    let parts = [&close.code, &close.reason].into_iter().flatten();
+                    parts.for_each(|part| self.diagnostics.extend(ungeneratable(part)));
+                }
+                StepKind::Refuses { who, status, .. } if self.role_of(who) != Some(role) => {
+                    status.iter().for_each(|status| self.diagnostics.extend(ungeneratable(status)));
                 }
                 StepKind::Let { value, .. } => self.diagnostics.extend(ungeneratable(value)),
                 StepKind::Either(branches) => {
@@ -342,7 +465,9 @@ impl<'a> Checker<'a> {
 
     fn sendable(&mut self, payload: &Payload) {
         match payload {
-            Payload::Json(pattern) | Payload::Text(pattern) => self.diagnostics.extend(ungeneratable(pattern)),
+            Payload::Json(pattern) | Payload::Text(pattern) => {
+                self.diagnostics.extend(ungeneratable(pattern))
+            }
             Payload::HttpRequest { headers, body, .. } | Payload::HttpResponse { headers, body, .. } => {
                 headers.iter().for_each(|headers| self.diagnostics.extend(ungeneratable(headers)));
                 body.iter().for_each(|body| self.sendable(body));
@@ -363,10 +488,14 @@ fn collect_ungeneratable(pattern: &Pattern, member: bool, found: &mut Vec<Diagno
     match &pattern.kind {
         PatternKind::AllOf(_) => found.push(diagnostic::ungeneratable(pattern.span, "`&`")),
         PatternKind::Not(_) => found.push(diagnostic::ungeneratable(pattern.span, "`not`")),
-        PatternKind::Absent if !member => found.push(diagnostic::ungeneratable(pattern.span, "`absent` here")),
+        PatternKind::Absent if !member => {
+            found.push(diagnostic::ungeneratable(pattern.span, "`absent` here"))
+        }
         PatternKind::OneOf(parts) => parts.iter().for_each(|part| collect_ungeneratable(part, member, found)),
         PatternKind::Variable { is: Some(is), .. } => collect_ungeneratable(is, member, found),
-        PatternKind::Array { items, .. } => items.iter().for_each(|item| collect_ungeneratable(item, false, found)),
+        PatternKind::Array { items, .. } => {
+            items.iter().for_each(|item| collect_ungeneratable(item, false, found))
+        }
         PatternKind::Object { members, .. } => {
             members.iter().for_each(|member| collect_ungeneratable(&member.value, true, found));
         }

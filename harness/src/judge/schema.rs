@@ -18,6 +18,7 @@ pub fn actual(value: &Value) -> Value {
 }
 
 /// Judges a text message that `from` sent to `to`.
+#[expect(clippy::too_many_arguments, reason = "everything a message is judged by, once")]
 pub fn judge_text(
     protocol: &Protocol,
     edition: &str,
@@ -46,21 +47,32 @@ pub fn judge_text(
             findings.push(kept(requirement, from, at));
         } else {
             let message = format!("the message is a JSON {}, not an object", json::type_name(value));
-            findings.push(finding(requirement, from, at, message, "one JSON object".to_owned(), actual(value)));
+            findings.push(finding(
+                requirement,
+                from,
+                at,
+                message,
+                "one JSON object".to_owned(),
+                actual(value),
+            ));
             return;
         }
     }
     if let Some(requirement) = protocol.settings.wire.text_frames.as_deref() {
         findings.push(kept(requirement, from, at));
     }
-    for rule in protocol.messages.iter().filter(|rule| applies(rule, edition, from, to, value)) {
+    for rule in protocol.messages.iter().filter(|rule| applies(protocol, rule, edition, from, to, value)) {
         let errors: Vec<String> = rule
             .validator
             .iter_errors(value)
             .take(8)
             .map(|error| {
                 let place = error.instance_path().to_string();
-                format!("{}: {}", if place.is_empty() { "/" } else { &place }, json::cut(&error.to_string(), 300))
+                format!(
+                    "{}: {}",
+                    if place.is_empty() { "/" } else { &place },
+                    json::cut(&error.to_string(), 300)
+                )
             })
             .collect();
         if errors.is_empty() {
@@ -82,9 +94,17 @@ pub fn judge_binary(protocol: &Protocol, from: &Party, bytes: &[u8], at: Time, f
     }
 }
 
-fn applies(rule: &MessageRule, edition: &str, from: &Party, to: &Party, value: &Value) -> bool {
-    rule.from == from.role
-        && rule.to == to.role
+fn applies(
+    protocol: &Protocol,
+    rule: &MessageRule,
+    edition: &str,
+    from: &Party,
+    to: &Party,
+    value: &Value,
+) -> bool {
+    let plays = |party: &Party, wanted: &str| protocol.settings.plays(&party.role, wanted);
+    plays(from, &rule.from)
+        && plays(to, &rule.to)
         && (rule.editions.is_empty() || rule.editions.iter().any(|known| known == edition))
         && matches(&rule.when, value, &Bindings::default()).is_ok()
 }
@@ -103,6 +123,13 @@ fn kept(requirement: &str, by: &Party, at: Time) -> Finding {
     }
 }
 
-fn finding(requirement: &str, by: &Party, at: Time, message: String, expected: String, actual: Value) -> Finding {
+fn finding(
+    requirement: &str,
+    by: &Party,
+    at: Time,
+    message: String,
+    expected: String,
+    actual: Value,
+) -> Finding {
     Finding { ruling: Ruling::Broken, message, expected, actual, ..kept(requirement, by, at) }
 }

@@ -2,6 +2,7 @@
 //! reference implementation's types: the judge shares no code with the judged. The same monitor judges a flow, a
 //! fuzz case, proxied traffic and a recording.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use flowproof_reference::machine::{LinkId, Time};
@@ -33,6 +34,10 @@ pub struct Seen<'a> {
     pub from: &'a Party,
     /// The other end.
     pub to: &'a Party,
+    /// Where `from` sent it from, where that is known and matters: datagrams.
+    pub from_address: Option<SocketAddr>,
+    /// Where it was sent to.
+    pub to_address: Option<SocketAddr>,
     /// What.
     pub what: What<'a>,
 }
@@ -78,7 +83,8 @@ pub enum What<'a> {
 pub enum NotJson {
     /// It is not JSON at all, or not UTF-8.
     Malformed,
-    /// It is JSON, but nested too deeply, or with numbers too large, to be looked into. Nothing can be said about it.
+    /// It is JSON, but nested too deeply to be looked into, or one that readers read differently. Nothing can be said
+    /// about its inside.
     BeyondUs,
 }
 
@@ -150,7 +156,17 @@ impl Rulings {
         }
         let requirement = Some(requirement.to_owned());
         let by = by.name.clone();
-        self.findings.push(Finding { requirement, ruling, by, judge: Judge::Monitor, at, line: None, message, expected, actual });
+        self.findings.push(Finding {
+            requirement,
+            ruling,
+            by,
+            judge: Judge::Monitor,
+            at,
+            line: None,
+            message,
+            expected,
+            actual,
+        });
     }
 }
 

@@ -125,6 +125,7 @@ impl FlowResult {
         if broken(|level| level == Level::Must) {
             verdict = Verdict::Fail;
             // The finding tells more than the step that failed after it.
+            reason = None;
         } else if let Some(finding) = undecided.filter(|_| matches!(verdict, Verdict::Pass | Verdict::Skip)) {
             verdict = Verdict::Inconclusive;
             reason = Some(finding.message.clone());
@@ -265,14 +266,19 @@ pub fn requirements(
                 };
                 touched.push(flow.name.clone());
                 verdict = match (verdict, here) {
-                    (RequirementVerdict::Broken, _) | (_, RequirementVerdict::Broken) => RequirementVerdict::Broken,
-                    (RequirementVerdict::Warned, _) | (_, RequirementVerdict::Warned) => RequirementVerdict::Warned,
+                    (RequirementVerdict::Broken, _) | (_, RequirementVerdict::Broken) => {
+                        RequirementVerdict::Broken
+                    }
+                    (RequirementVerdict::Warned, _) | (_, RequirementVerdict::Warned) => {
+                        RequirementVerdict::Warned
+                    }
                     _ => RequirementVerdict::Kept,
                 };
             }
             let reason = (verdict == RequirementVerdict::Untested)
                 .then(|| requirement.untested.clone().unwrap_or_else(|| untested_reason(flows, &citing(id))));
-            let bound = requirement.roles.iter().filter(|role| roles.contains(role)).cloned().collect::<Vec<_>>();
+            let bound =
+                requirement.roles.iter().filter(|role| roles.contains(role)).cloned().collect::<Vec<_>>();
             RequirementResult {
                 id: id.clone(),
                 level: requirement.level,

@@ -23,12 +23,18 @@ pub struct RuleFilter {
 impl RuleFilter {
     /// The rules of `sinner`.
     pub fn new(sinner: &Sinner) -> RuleFilter {
-        RuleFilter { rules: sinner.rules.clone(), caught: BTreeMap::new(), held: Vec::new(), postponed: Vec::new() }
+        RuleFilter {
+            rules: sinner.rules.clone(),
+            caught: BTreeMap::new(),
+            held: Vec::new(),
+            postponed: Vec::new(),
+        }
     }
 
     /// Carries out the edits that catch this, one after another, and gives the first other rule that does.
     fn rule_for(&mut self, on: On, kind: FrameKind, link: LinkId, text: &mut Option<String>) -> Option<Verb> {
-        let parsed = |text: &Option<String>| text.as_ref().and_then(|text| serde_json::from_str::<Value>(text).ok());
+        let parsed =
+            |text: &Option<String>| text.as_ref().and_then(|text| serde_json::from_str::<Value>(text).ok());
         let looks = |rule: &Rule| rule.on == on && rule.frame == kind && rule.when.is_some();
         let mut value = if self.rules.iter().any(looks) { parsed(text) } else { None };
         for (place, rule) in self.rules.iter().enumerate() {
@@ -38,7 +44,8 @@ impl RuleFilter {
             let when = rule.when.as_ref().is_none_or(|when| {
                 value.as_ref().is_some_and(|value| matches(when, value, &Bindings::default()).is_ok())
             });
-            let raw = rule.raw.as_ref().is_none_or(|raw| text.as_ref().is_some_and(|text| raw.is_match(text)));
+            let raw =
+                rule.raw.as_ref().is_none_or(|raw| text.as_ref().is_some_and(|text| raw.is_match(text)));
             if !when || !raw {
                 continue;
             }
@@ -46,7 +53,7 @@ impl RuleFilter {
             *caught += 1;
             let nth = rule.nth.is_none_or(|nth| *caught == nth);
             let from = rule.from_nth.is_none_or(|nth| *caught >= nth);
-            let every = rule.every.is_none_or(|every| *caught % every.max(1) == 0);
+            let every = rule.every.is_none_or(|every| caught.is_multiple_of(every.max(1)));
             if !(nth && from && every) {
                 continue;
             }
@@ -148,7 +155,9 @@ impl Filter for RuleFilter {
 
     fn incoming(&mut self, _now: Time, link: LinkId, frame: ReceivedFrame, out: &mut Vec<ReceivedFrame>) {
         let (kind, mut text) = match &frame {
-            ReceivedFrame::Text(bytes) => (FrameKind::Text, Some(String::from_utf8_lossy(bytes).into_owned())),
+            ReceivedFrame::Text(bytes) => {
+                (FrameKind::Text, Some(String::from_utf8_lossy(bytes).into_owned()))
+            }
             ReceivedFrame::Binary(_) => (FrameKind::Binary, None),
             ReceivedFrame::Ping(_) => (FrameKind::Ping, None),
             ReceivedFrame::Pong(_) => (FrameKind::Pong, None),

@@ -4,13 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use super::Sinner;
 use crate::corpus::Protocol;
 use crate::judge::finding::Ruling;
 use crate::report::Report;
-use crate::runner::plan::{Driver, RunSettings};
+use crate::runner::plan::RunSettings;
 use crate::runner::run::{RunConfig, Target, run as run_flows};
 
 /// What became of one sinner.
@@ -52,22 +51,12 @@ pub struct Accusation {
 
 /// Runs a sinner against all flows of its role, in memory.
 pub fn judge(protocol: &Arc<Protocol>, sinner: &Sinner) -> Caught {
+    let edition = sinner.edition.as_ref().unwrap_or(&protocol.settings.default_edition);
     let config = RunConfig {
         protocol: Arc::clone(protocol),
         roles: vec![sinner.role.clone()],
         target: Target::Reference(Some(sinner.clone())),
-        settings: RunSettings {
-            edition: protocol.settings.default_edition.clone(),
-            variables: Default::default(),
-            driver: Driver::Certain,
-            host: "localhost".to_owned(),
-            path: protocol.settings.transport.default_path.clone(),
-            slack: Duration::ZERO,
-            timeout: protocol.settings.timing.timeout,
-            exclusive: true,
-            shared: false,
-            seed: 1,
-        },
+        settings: RunSettings::in_memory(protocol, edition, 1),
         jobs: usize::MAX,
         filter: Vec::new(),
         tags: Vec::new(),
@@ -109,7 +98,9 @@ pub fn judge(protocol: &Arc<Protocol>, sinner: &Sinner) -> Caught {
 pub fn without_sinner(protocol: &Protocol) -> Vec<(String, String)> {
     let observable = protocol.catalogue.iter().filter(|requirement| requirement.untested.is_none());
     observable
-        .flat_map(|requirement| requirement.roles.iter().map(move |role| (requirement.id.clone(), role.clone())))
+        .flat_map(|requirement| {
+            requirement.roles.iter().map(move |role| (requirement.id.clone(), role.clone()))
+        })
         .filter(|(id, role)| {
             !protocol.sinners.iter().any(|sinner| sinner.requirement == *id && sinner.role == *role)
         })

@@ -23,6 +23,8 @@ pub struct Sinner {
     pub requirement: String,
     /// The role it plays.
     pub role: String,
+    /// The edition it speaks; the protocol's default when none.
+    pub edition: Option<String>,
     /// What it does wrong, in one sentence.
     pub summary: String,
     /// Requirements that necessarily break with it.
@@ -148,7 +150,11 @@ impl Verb {
     pub fn is_edit(&self) -> bool {
         matches!(
             self,
-            Verb::Set { .. } | Verb::Remove { .. } | Verb::Rename { .. } | Verb::Append { .. } | Verb::Rewrite { .. }
+            Verb::Set { .. }
+                | Verb::Remove { .. }
+                | Verb::Rename { .. }
+                | Verb::Append { .. }
+                | Verb::Rewrite { .. }
         )
     }
 }
@@ -167,6 +173,7 @@ pub enum Source {
 struct File {
     requirement: String,
     role: String,
+    edition: Option<String>,
     summary: String,
     #[serde(default)]
     also: Vec<String>,
@@ -209,6 +216,7 @@ impl Sinner {
             name: name.to_owned(),
             requirement: file.requirement,
             role: file.role,
+            edition: file.edition,
             summary: file.summary,
             also: file.also,
             fault: file.fault,
@@ -261,7 +269,8 @@ impl Entry {
             "repeat" => Verb::Repeat,
             "delay" | "postpone" => {
                 let by = self.by.as_deref().ok_or_else(|| missing("by"))?;
-                let by = parse_duration(by).ok_or_else(|| format!("`{by}` is not a duration such as 500ms"))?;
+                let by =
+                    parse_duration(by).ok_or_else(|| format!("`{by}` is not a duration such as 500ms"))?;
                 if self.verb == "delay" { Verb::Delay(by) } else { Verb::Postpone(by) }
             }
             "replace" => Verb::Replace(self.text.clone().ok_or_else(|| missing("text"))?),

@@ -61,9 +61,16 @@ impl Parser<'_> {
     fn cast_member(&mut self) -> Parsed<CastMember> {
         let name = self.name("the name of a participant")?;
         self.blanks();
+        if self.word("socket") {
+            if !self.word("of") {
+                return self.wrong("`of`");
+            }
+            let owner = self.name("the participant whose socket it is")?;
+            return Ok(CastMember { name, role: None, count: None, socket_of: Some(owner) });
+        }
         let role = if self.peek_word().is_empty() { None } else { Some(self.name("a role")?) };
         let count = if self.sign("*") { Some(self.whole_number()?) } else { None };
-        Ok(CastMember { name, role, count })
+        Ok(CastMember { name, role, count, socket_of: None })
     }
 
     fn name_or_string(&mut self, wanted: &str) -> Parsed<Name> {
@@ -78,13 +85,20 @@ impl Parser<'_> {
 
     fn needed_cites(&mut self) -> Parsed<Vec<Name>> {
         self.blanks();
-        if self.at_cites() { self.cites() } else { self.wrong("requirement ids: `[ID ...]`") }
+        match self.requirement_like() {
+            _ if self.at_cites() => self.cites(),
+            Some(span) => self.report(diagnostic::bare_citation(span, &self.source[span.range()])),
+            None => self.wrong("requirement ids in brackets: `[ID ...]`"),
+        }
     }
 
     fn examples(&mut self) -> Parsed<(HeaderItem, Option<String>)> {
         let comment = self.end_of_line()?;
+        let opening = self.at;
         let mut leading = self.trivia();
-        let columns = self.columns()?;
+        let (columns, behind) = self.columns()?;
+        // Comments about the columns move to the first row; without one they would be lost.
+        leading.extend(behind.map(Trivia::Comment));
         let mut rows = Vec::new();
         loop {
             let before = self.at;
@@ -101,10 +115,13 @@ impl Parser<'_> {
                 Err(Failed) => self.recover(start),
             }
         }
+        if rows.is_empty() {
+            self.diagnostics.push(diagnostic::no_rows(Span::new(opening, self.at)));
+        }
         Ok((HeaderItem::Examples(Examples { columns, rows }), comment))
     }
 
-    fn columns(&mut self) -> Parsed<Vec<Name>> {
+    fn columns(&mut self) -> Parsed<(Vec<Name>, Option<String>)> {
         self.need("|")?;
         let mut columns = Vec::new();
         loop {
@@ -117,8 +134,8 @@ impl Parser<'_> {
                 }
             }
         }
-        self.end_of_line()?;
-        Ok(columns)
+        let comment = self.end_of_line()?;
+        Ok((columns, comment))
     }
 
     fn row(&mut self, columns: usize, leading: Vec<Trivia>) -> Parsed<ExampleRow> {

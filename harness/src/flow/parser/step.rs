@@ -2,31 +2,50 @@
 
 use super::{Failed, Parsed, Parser};
 use crate::diagnostic;
-use crate::flow::ast::{Block, Branch, CloseSpec, ConnectOptions, Name, Pattern, Span, Step, StepKind, Trivia};
+use crate::flow::ast::{
+    Block, Branch, CloseSpec, ConnectOptions, Name, Pattern, Span, Step, StepKind, Trivia,
+};
 
 /// What a participant can do.
-pub(super) const VERBS: [&str; 10] = [
+pub(super) const VERBS: [&str; 13] = [
     "closes",
     "connects",
     "disconnects",
     "does",
     "drops",
+    "greets",
+    "knows",
     "opens",
     "refuses",
     "resumes",
     "stalls",
+    "stops",
     "vanishes",
 ];
+
+/// What begins a step that is about no single participant.
+pub(super) const KEYWORDS: [&str; 11] =
+    ["either", "every", "in", "let", "optionally", "quiet", "repeat", "served", "settle", "wait", "within"];
 
 /// What a step says, and the comment behind its opening brace.
 type Said = (StepKind, Vec<Name>, Option<String>);
 
 impl Parser<'_> {
     /// Steps up to the end of the file, or to the brace that closes the block opened at `opening`.
-    pub(super) fn steps(&mut self, mut leading: Vec<Trivia>, opening: Option<Span>) -> (Vec<Step>, Vec<Trivia>) {
+    pub(super) fn steps(
+        &mut self,
+        mut leading: Vec<Trivia>,
+        opening: Option<Span>,
+    ) -> (Vec<Step>, Vec<Trivia>) {
         let mut steps = Vec::new();
         loop {
             match (self.peek(), opening) {
+                (Some('}'), _) if self.stray > 0 => {
+                    self.stray -= 1;
+                    self.at += 1;
+                    leading.append(&mut self.trivia());
+                    continue;
+                }
                 (None, None) => return (steps, leading),
                 (None, Some(span)) => {
                     self.diagnostics.push(diagnostic::unclosed(span, "block"));
@@ -55,7 +74,7 @@ impl Parser<'_> {
 
     fn step(&mut self, leading: Vec<Trivia>) -> Parsed<Step> {
         let start = self.at;
-        let (kind, mut cites, mut comment) = self.step_kind()?;
+        let (mut kind, mut cites, mut comment) = self.step_kind()?;
         let end = self.at;
         if !is_block(&kind) {
             cites = self.cites()?;
@@ -63,8 +82,14 @@ impl Parser<'_> {
             comment = self.end_of_line()?;
             return Ok(Step { leading, kind, cites, comment, span: Span::new(start, end) });
         }
-        let behind = self.end_of_line()?;
-        Ok(Step { leading, kind, cites, comment: comment.or(behind), span: Span::new(start, end) })
+        if let Some(behind) = self.end_of_line()? {
+            // A closing brace has no comment of its own; what is said behind it goes up into the block.
+            match last_block(&mut kind) {
+                Some(block) => block.trailing.push(Trivia::Comment(behind)),
+                None => comment = comment.or(Some(behind)),
+            }
+        }
+        Ok(Step { leading, kind, cites, comment, span: Span::new(start, end) })
     }
 
     fn step_kind(&mut self) -> Parsed<Said> {
@@ -76,7 +101,8 @@ impl Parser<'_> {
         }
         let next = self.rest()[word.len()..].trim_start_matches([' ', '\t']);
         let verb_follows = VERBS.iter().any(|verb| {
-            next.strip_prefix(verb).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+            next.strip_prefix(verb)
+                .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
         });
         if verb_follows && !word.is_empty() {
             return self.deed();
@@ -111,7 +137,8 @@ impl Parser<'_> {
                 Ok((StepKind::Every { shortest, longest, times, block }, cites, comment))
             }
             "in" => {
-                let head = if self.word("any") && self.word("order") { Ok(()) } else { self.wrong("`any order`") };
+                let head =
+                    if self.word("any") && self.word("order") { Ok(()) } else { self.wrong("`any order`") };
                 let (block, cites, comment) = self.block_after(head.is_ok())?;
                 head?;
                 Ok((StepKind::AnyOrder(block), cites, comment))
@@ -140,7 +167,18 @@ impl Parser<'_> {
     }
 
     fn at_header_word_named(&self, word: &str) -> bool {
-        matches!(word, "protocol" | "cast" | "editions" | "needs" | "tags" | "about" | "ignoring" | "unexpected" | "examples")
+        matches!(
+            word,
+            "protocol"
+                | "cast"
+                | "editions"
+                | "needs"
+                | "tags"
+                | "about"
+                | "ignoring"
+                | "unexpected"
+                | "examples"
+        )
     }
 
     fn unknown<T>(&mut self, start: usize, word: &str) -> Parsed<T> {
@@ -148,7 +186,8 @@ impl Parser<'_> {
         self.blanks();
         let verb = self.peek_word();
         if verb.is_empty() || verb.starts_with(|c: char| c.is_uppercase()) {
-            return self.report(diagnostic::unknown_step(whole, word));
+            let near = crate::flow::resolve::nearest(word, KEYWORDS.iter().copied());
+            return self.report(diagnostic::unknown_step(whole, word, near));
         }
         let span = Span::new(self.at, self.at + verb.len());
         let near = crate::flow::resolve::nearest(verb, VERBS.iter().copied());
@@ -172,6 +211,9 @@ impl Parser<'_> {
             "disconnects" => StepKind::Disconnects { who, close: self.close_spec()? },
             "vanishes" => StepKind::Vanishes { who },
             "stalls" => StepKind::Stalls { who },
+            "stops" => StepKind::Stops { who },
+            "knows" => StepKind::Knows { who, whom: self.name("the participant whose address is known")? },
+            "greets" => StepKind::Greets { who, whom: self.name("the participant who is greeted")? },
             "resumes" => StepKind::Resumes { who },
             "closes" => {
                 let whom = self.name("the participant whose connection is closed")?;
@@ -217,7 +259,11 @@ impl Parser<'_> {
             let word = self.peek_word();
             match word {
                 "to" | "path" | "query" | "headers" | "subprotocol" | "sending" => self.at += word.len(),
-                _ => return self.wrong("`to`, `path`, `query`, `headers`, `subprotocol`, `sending`, or the end of the line"),
+                _ => {
+                    return self.wrong(
+                        "`to`, `path`, `query`, `headers`, `subprotocol`, `sending`, or the end of the line",
+                    );
+                }
             }
             match word {
                 "to" => to = Some(self.name("a participant")?),
@@ -265,7 +311,11 @@ impl Parser<'_> {
     fn block(&mut self) -> Parsed<(Block, Option<String>)> {
         self.blanks();
         let opening = self.here();
-        self.need("{")?;
+        if !self.sign("{") {
+            // The steps of the block are read as if they stood outside.
+            self.stray += u32::from(matches!(self.peek(), Some('\n')));
+            return self.wrong("`{`");
+        }
         self.enter()?;
         self.blanks();
         let comment = (self.peek() == Some('#')).then(|| self.comment_text());
@@ -291,10 +341,12 @@ impl Parser<'_> {
             let cites = self.cites()?;
             let (mut block, comment) = self.block()?;
             // A comment between the branches moves into the one below it.
-            if let Some(first) = block.steps.first_mut() {
-                let comments = trivia.into_iter().filter(|trivia| matches!(trivia, Trivia::Comment(_)));
-                first.leading.splice(0..0, comments);
-            }
+            let comments = trivia.into_iter().filter(|trivia| matches!(trivia, Trivia::Comment(_)));
+            let place = match block.steps.first_mut() {
+                Some(first) => &mut first.leading,
+                None => &mut block.trailing,
+            };
+            place.splice(0..0, comments);
             branches.push(Branch { tolerated, cites, comment, block });
         }
         Ok((StepKind::Either(branches), cites, comment))
@@ -311,4 +363,16 @@ fn is_block(kind: &StepKind) -> bool {
             | StepKind::Optionally(_)
             | StepKind::Repeat { .. }
     )
+}
+
+/// The block whose brace ends a step.
+fn last_block(kind: &mut StepKind) -> Option<&mut Block> {
+    match kind {
+        StepKind::Within { block, .. } | StepKind::Every { block, .. } | StepKind::Repeat { block, .. } => {
+            Some(block)
+        }
+        StepKind::AnyOrder(block) | StepKind::Optionally(block) => Some(block),
+        StepKind::Either(branches) => branches.last_mut().map(|branch| &mut branch.block),
+        _ => None,
+    }
 }

@@ -174,7 +174,14 @@ impl Relay {
                 } else {
                     ("HANGOUT-FROM-3", "a packet from `server` that is neither `metadata` nor `changes`")
                 };
-                rulings.broken(id, seen.from, seen.at, message, "the sender's token as `from`", actual(packet.whole));
+                rulings.broken(
+                    id,
+                    seen.from,
+                    seen.at,
+                    message,
+                    "the sender's token as `from`",
+                    actual(packet.whole),
+                );
             }
             return;
         }
@@ -194,7 +201,9 @@ impl Relay {
     }
 
     fn own_token(&mut self, link: LinkId, index: &str) {
-        let taken = |(id, other): (&LinkId, &Link)| *id != link && other.open && other.token.as_deref() == Some(index);
+        let taken = |(id, other): (&LinkId, &Link)| {
+            *id != link && other.open && other.token.as_deref() == Some(index)
+        };
         let taken = self.links.iter().any(taken);
         let own = self.links.entry(link).or_default();
         if taken && own.token.is_none() {
@@ -231,8 +240,11 @@ impl Relay {
                     Form::Several => ("HANGOUT-ADDR-2", "by its token in an array"),
                     Form::Everyone => ("HANGOUT-ADDR-3", "by the wildcard"),
                 };
-                let Some(link) = self.links.get(reader).filter(|_| self.worked.contains(&sent.form)) else { continue };
-                let message = format!("{} was addressed {how} and never got the packet `{}`", link.name, sent.kind);
+                let Some(link) = self.links.get(reader).filter(|_| self.worked.contains(&sent.form)) else {
+                    continue;
+                };
+                let message =
+                    format!("{} was addressed {how} and never got the packet `{}`", link.name, sent.kind);
                 rulings.broken(id, server, now, message, "the packet, at once", Value::Null);
             }
         }
@@ -255,7 +267,9 @@ impl Relay {
             self.sent.iter().map(|sent| (sent.number, token_of(sent.sender))).collect();
         let token = |sent: &Sent| tokens.get(&sent.number).cloned().flatten();
         let by = |sent: &Sent| token(sent).as_deref() == Some(from);
-        let same = |sent: &Sent| sent.kind == kind && payload.is_some_and(|payload| json::same(&sent.payload, payload));
+        let same = |sent: &Sent| {
+            sent.kind == kind && payload.is_some_and(|payload| json::same(&sent.payload, payload))
+        };
         let meant = |sent: &Sent| sent.everyone || sent.vague || sent.named.contains(&reader);
         let found = self
             .sent
@@ -270,22 +284,38 @@ impl Relay {
             if sent.overdue.remove(&reader) {
                 let after = seen.at.since(sent.at).as_millis();
                 let message = format!("a packet for {} came {after} ms after it was sent", seen.to.name);
-                rulings.broken("HANGOUT-RELAY-1", seen.from, seen.at, message, "the packet within 1 s", Value::Null);
+                rulings.broken(
+                    "HANGOUT-RELAY-1",
+                    seen.from,
+                    seen.at,
+                    message,
+                    "the packet within 1 s",
+                    Value::Null,
+                );
             }
             for id in ["HANGOUT-FROM-1", "HANGOUT-RELAY-4"] {
                 rulings.kept(id, seen.from, seen.at);
             }
-            let others = |(id, link): (&LinkId, &Link)| link.open && *id != sent.sender && !sent.named.contains(id);
+            let others =
+                |(id, link): (&LinkId, &Link)| link.open && *id != sent.sender && !sent.named.contains(id);
             if !sent.everyone && self.links.iter().any(others) {
                 rulings.kept("HANGOUT-RELAY-2", seen.from, seen.at);
             }
             if sent.forged {
                 rulings.kept("HANGOUT-FROM-2", seen.from, seen.at);
             }
-            let wrapped = ["to", "packet"].into_iter().find(|name| whole.get(name).is_some() && *name != kind);
+            let wrapped =
+                ["to", "packet"].into_iter().find(|name| whole.get(name).is_some() && *name != kind);
             if let Some(name) = wrapped.filter(|_| !sent.like_envelope) {
                 let message = format!("a relayed packet carries the envelope's `{name}`");
-                rulings.broken("HANGOUT-RELAY-3", seen.from, seen.at, message, "the flat form", actual(whole));
+                rulings.broken(
+                    "HANGOUT-RELAY-3",
+                    seen.from,
+                    seen.at,
+                    message,
+                    "the flat form",
+                    actual(whole),
+                );
             }
             let number = sent.number;
             let last = self.last.entry((sent.sender, reader)).or_insert(0);
@@ -314,7 +344,8 @@ impl Relay {
         let mut say = |id: &'static str, message: &str, expected: &str| {
             rulings.broken(id, seen.from, seen.at, message.to_owned(), expected.to_owned(), actual(whole));
         };
-        let candidates: Vec<&Sent> = self.sent.iter().filter(|sent| seen.at.since(sent.at) < ON_ITS_WAY).collect();
+        let candidates: Vec<&Sent> =
+            self.sent.iter().filter(|sent| seen.at.since(sent.at) < ON_ITS_WAY).collect();
         if let Some(twice) = candidates.iter().find(|sent| by(sent) && same(sent) && meant(sent)) {
             if !(twice.everyone && twice.named.contains(&reader)) {
                 say("HANGOUT-ADDR-4", "the same packet arrived twice", "each packet once");
@@ -325,12 +356,16 @@ impl Relay {
             let id = if sent.forged { "HANGOUT-FROM-2" } else { "HANGOUT-FROM-1" };
             say(id, "`from` is not the token of the one who sent it", "the sender's token as `from`");
         } else {
-            let mut altered = candidates
-                .iter()
-                .filter(|sent| by(sent) && sent.kind == kind && meant(sent) && !sent.delivered.contains(&reader));
+            let mut altered = candidates.iter().filter(|sent| {
+                by(sent) && sent.kind == kind && meant(sent) && !sent.delivered.contains(&reader)
+            });
             if let (Some(sent), None) = (altered.next(), altered.next()) {
                 if payload.is_none() {
-                    say("HANGOUT-RELAY-3", &format!("there is no member `{kind}` with the payload"), "the flat form");
+                    say(
+                        "HANGOUT-RELAY-3",
+                        &format!("there is no member `{kind}` with the payload"),
+                        "the flat form",
+                    );
                     return;
                 }
                 let simple = matches!(&sent.payload, Value::Null | Value::Bool(false))
@@ -346,7 +381,8 @@ impl Relay {
 
 /// A packet that no server can take for anything special.
 fn is_plain_packet(kind: &str, payload: &Value) -> bool {
-    const SPECIAL: [&str; 8] = ["changes", "from", "metadata", "packet", "ping", "properties", "server", "to"];
+    const SPECIAL: [&str; 8] =
+        ["changes", "from", "metadata", "packet", "ping", "properties", "server", "to"];
     let simple = match payload {
         Value::String(text) => !text.is_empty(),
         Value::Object(members) => !members.is_empty(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
 
-use super::{Envelope, IN_FLIGHT, Said, SETTLE, SYNC_LIMIT, is_plain, packet, said, sides, strings};
+use super::{Envelope, IN_FLIGHT, SETTLE, SYNC_LIMIT, Said, is_plain, packet, said, sides, strings};
 use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen, What};
 
 /// How far `metadata` may be behind its `changes` at the end of a conversation (section 3.4, pair gap).
@@ -227,7 +227,8 @@ impl Sync {
     fn changes(&mut self, seen: &Seen<'_>, whole: &Value, rulings: &mut Rulings) {
         let Some(body) = whole.get("changes").filter(|body| body.is_object()) else { return };
         let owned = |name: &str| strings(body.get(name)).into_iter().map(str::to_owned).collect::<Vec<_>>();
-        let lists = Lists { opened: owned("opened"), closed: owned("closed"), properties: owned("properties") };
+        let lists =
+            Lists { opened: owned("opened"), closed: owned("closed"), properties: owned("properties") };
         if self.is_idle(seen.at) && !self.is_news(seen.link, &lists) {
             self.quiet_broken(seen, whole, rulings);
         }
@@ -251,7 +252,10 @@ impl Sync {
                 "HANGOUT-SYNC-5",
                 seen.from,
                 seen.at,
-                format!("a second `changes` came {} ms after the first, with no `metadata` between", seen.at.since(*at).as_millis()),
+                format!(
+                    "a second `changes` came {} ms after the first, with no `metadata` between",
+                    seen.at.since(*at).as_millis()
+                ),
                 "`metadata` after each `changes`",
                 whole.clone(),
             );
@@ -346,12 +350,21 @@ impl Sync {
             );
         }
         let mut doubled = false;
-        for (name, list) in [("opened", &lists.opened), ("closed", &lists.closed), ("properties", &lists.properties)] {
+        for (name, list) in
+            [("opened", &lists.opened), ("closed", &lists.closed), ("properties", &lists.properties)]
+        {
             let mut known = BTreeSet::new();
             if let Some(token) = list.iter().find(|token| !known.insert(token.as_str())) {
                 doubled = true;
                 let message = format!("{token} stands twice in `{name}`");
-                rulings.broken("HANGOUT-CHG-5", seen.from, seen.at, message, "each token once a list", whole.clone());
+                rulings.broken(
+                    "HANGOUT-CHG-5",
+                    seen.from,
+                    seen.at,
+                    message,
+                    "each token once a list",
+                    whole.clone(),
+                );
             }
         }
         if !doubled {
@@ -400,14 +413,18 @@ impl Sync {
                 DueKind::Closed => &lists.closed,
                 DueKind::Written => &lists.properties,
             };
-            unnamed.listener == seen.link && token_of(unnamed.due.about).is_some_and(|token| list.contains(&token))
+            unnamed.listener == seen.link
+                && token_of(unnamed.due.about).is_some_and(|token| list.contains(&token))
         });
         self.unnamed = open;
         for unnamed in told as Vec<Unnamed> {
             let (sync, list, _, event) = unnamed.due.kind.words();
             let Some(about) = self.links.get(&unnamed.due.about) else { continue };
             let after = seen.at.since(unnamed.due.since).as_millis();
-            let message = format!("{} {event}, and {} was told of it {after} ms later", about.client.name, seen.to.name);
+            let message = format!(
+                "{} {event}, and {} was told of it {after} ms later",
+                about.client.name, seen.to.name
+            );
             let expected = format!("{} in `{list}` within 1 s", about.token.as_deref().unwrap_or_default());
             rulings.broken(sync, seen.from, seen.at, message, expected, Value::Null);
             self.late = true;
@@ -425,7 +442,8 @@ impl Sync {
         self.order(seen, whole, rulings);
         let pending = self.links.get_mut(&seen.link).and_then(|link| link.pending.take());
         let Some(body) = whole.get("metadata") else { return };
-        let (Some(index), Some(list)) = (body.get("index").and_then(Value::as_str), body.get("indexes")) else {
+        let (Some(index), Some(list)) = (body.get("index").and_then(Value::as_str), body.get("indexes"))
+        else {
             return;
         };
         let indexes = strings(Some(list));
@@ -449,7 +467,14 @@ impl Sync {
         }
     }
 
-    fn own_token(&mut self, seen: &Seen<'_>, index: &str, indexes: &[&str], whole: &Value, rulings: &mut Rulings) {
+    fn own_token(
+        &mut self,
+        seen: &Seen<'_>,
+        index: &str,
+        indexes: &[&str],
+        whole: &Value,
+        rulings: &mut Rulings,
+    ) {
         let claimed: BTreeSet<&str> = self
             .links
             .iter()
@@ -464,7 +489,11 @@ impl Sync {
                 let (id, message, expected) = if unclaimed {
                     ("HANGOUT-META-2", "`index` is the token of another client", "the reader's own token")
                 } else {
-                    ("HANGOUT-TOKEN-2", "two clients have the same token", "a token of one's own for each connection")
+                    (
+                        "HANGOUT-TOKEN-2",
+                        "two clients have the same token",
+                        "a token of one's own for each connection",
+                    )
                 };
                 rulings.broken(id, seen.from, seen.at, message, expected, whole.clone());
                 if let Some(link) = self.links.get_mut(&seen.link) {
@@ -549,7 +578,11 @@ impl Sync {
             say("HANGOUT-TOKEN-2", "a token stands twice in `indexes`".to_owned(), "each connection once");
         }
         if !present.contains(index) {
-            say("HANGOUT-META-3", "the reader's own token is not in `indexes`".to_owned(), "all live connections");
+            say(
+                "HANGOUT-META-3",
+                "the reader's own token is not in `indexes`".to_owned(),
+                "all live connections",
+            );
         }
         let Some(here) = self.links.get(&seen.link) else { return };
         let mut whole_table = true;
@@ -558,11 +591,19 @@ impl Sync {
             let listed = present.contains(token);
             match link.closed_at {
                 // Who was told as closed may be so already, and we have not seen it yet.
-                None if here.opened.contains(token) && !here.closed.contains(token) && !listed && token != index => {
+                None if here.opened.contains(token)
+                    && !here.closed.contains(token)
+                    && !listed
+                    && token != index =>
+                {
                     whole_table = false;
                     let now = announced.opened.iter().any(|one| one == token);
                     let id = if now { "HANGOUT-META-7" } else { "HANGOUT-META-3" };
-                    say(id, format!("{token} was announced as opened and is not in `indexes`"), "all live connections");
+                    say(
+                        id,
+                        format!("{token} was announced as opened and is not in `indexes`"),
+                        "all live connections",
+                    );
                 }
                 Some(_) if here.closed.contains(token) && !self.excused.contains(token) => {
                     let now = announced.closed.iter().any(|one| one == token);
@@ -570,7 +611,11 @@ impl Sync {
                         whole_table = false;
                         let id = if now { "HANGOUT-META-6" } else { "HANGOUT-META-3" };
                         let place = if listed { "indexes" } else { "properties" };
-                        say(id, format!("{token} is gone and still in `{place}`"), "no connection that is gone");
+                        say(
+                            id,
+                            format!("{token} is gone and still in `{place}`"),
+                            "no connection that is gone",
+                        );
                         self.excused.insert(token.to_owned());
                     }
                 }
@@ -579,13 +624,21 @@ impl Sync {
         }
         let settled = self.last_move.is_some_and(|moved| seen.at.since(moved) > SETTLE + self.config.slack);
         if settled && self.knows_everybody(seen.at) {
-            let ours: BTreeSet<&str> =
-                self.links.values().filter(|link| link.is_open()).filter_map(|link| link.token.as_deref()).collect();
+            let ours: BTreeSet<&str> = self
+                .links
+                .values()
+                .filter(|link| link.is_open())
+                .filter_map(|link| link.token.as_deref())
+                .collect();
             if let Some(stranger) =
                 present.iter().find(|token| !ours.contains(**token) && !self.excused.contains(**token))
             {
                 whole_table = false;
-                say("HANGOUT-META-3", format!("{stranger} is in `indexes` and belongs to no live connection"), "live connections only");
+                say(
+                    "HANGOUT-META-3",
+                    format!("{stranger} is in `indexes` and belongs to no live connection"),
+                    "live connections only",
+                );
             }
         }
         let same = entries == present;
@@ -627,9 +680,20 @@ impl Sync {
         let Some(about) = self.links.get(&due.about) else { return };
         let Some(token) = about.token.clone().filter(|_| !about.confused) else {
             // Whoever has no token yet can only be told of by the sync that never came.
-            if due.kind == DueKind::Opened && about.token.is_none() && !about.heard_changes && about.greetings == 0 {
+            if due.kind == DueKind::Opened
+                && about.token.is_none()
+                && !about.heard_changes
+                && about.greetings == 0
+            {
                 let message = format!("{} heard nothing within 1 s of connecting", about.client.name);
-                rulings.broken("HANGOUT-SYNC-1", &about.server, due.by, message, "`changes` and `metadata`", Value::Null);
+                rulings.broken(
+                    "HANGOUT-SYNC-1",
+                    &about.server,
+                    due.by,
+                    message,
+                    "`changes` and `metadata`",
+                    Value::Null,
+                );
             }
             return;
         };
@@ -694,7 +758,14 @@ impl Sync {
             let told = self.links.values().filter_map(|reader| reader.told_closed.get(token)).min();
             if told.is_some_and(|told| now.since(*told) > self.limit()) {
                 let message = format!("{} was told as closed, and its connection is open", link.client.name);
-                rulings.broken("HANGOUT-CHG-3", &link.server, now, message, "only those that went in `closed`", Value::Null);
+                rulings.broken(
+                    "HANGOUT-CHG-3",
+                    &link.server,
+                    now,
+                    message,
+                    "only those that went in `closed`",
+                    Value::Null,
+                );
             }
         }
     }
@@ -702,13 +773,16 @@ impl Sync {
     /// Accuses what was never named, unless syncs are late anyway.
     fn never_named(&mut self, rulings: &mut Rulings) {
         for Unnamed { due, listener } in std::mem::take(&mut self.unnamed) {
-            let (Some(about), Some(link)) = (self.links.get(&due.about), self.links.get(&listener)) else { continue };
+            let (Some(about), Some(link)) = (self.links.get(&due.about), self.links.get(&listener)) else {
+                continue;
+            };
             if self.late || link.confused || about.confused {
                 continue;
             }
             let (_, list, id, event) = due.kind.words();
             let (name, reader) = (&about.client.name, &link.client.name);
-            let message = format!("{name} {event}, and the `changes` that {reader} got does not name it in `{list}`");
+            let message =
+                format!("{name} {event}, and the `changes` that {reader} got does not name it in `{list}`");
             let expected = format!("{} in `{list}` within 1 s", about.token.as_deref().unwrap_or_default());
             rulings.broken(id, &link.server, due.by, message, expected, Value::Null);
         }
@@ -787,7 +861,14 @@ impl Monitor for Sync {
                 && now.since(*at) > PAIR_GAP + self.config.slack
             {
                 let message = format!("no `metadata` followed the last `changes` to {}", link.client.name);
-                rulings.broken("HANGOUT-SYNC-5", &link.server, now, message, "`metadata` after each `changes`", Value::Null);
+                rulings.broken(
+                    "HANGOUT-SYNC-5",
+                    &link.server,
+                    now,
+                    message,
+                    "`metadata` after each `changes`",
+                    Value::Null,
+                );
             }
         }
     }

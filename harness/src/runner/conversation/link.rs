@@ -1,9 +1,11 @@
 //! The harness's end of one connection: what arrived and waits to be judged, and whether it is still open.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use flowproof_reference::machine::{LinkId, Time};
-use flowproof_reference::transport::websocket::WebSocketEnd;
+use flowproof_reference::transport::LinkEnd;
+use flowproof_reference::transport::datagrams::DatagramEnd;
 use serde_json::Value;
 
 use crate::monitor::NotJson;
@@ -91,10 +93,12 @@ pub(super) struct Link {
     pub(super) played: usize,
     /// The one that is watched.
     pub(super) watched: usize,
-    pub(super) end: WebSocketEnd,
+    pub(super) end: LinkEnd,
     pub(super) stage: Stage,
     /// Path and query of the upgrade.
     pub(super) target: String,
+    /// The subprotocols that the watched end offered, or the one that it selected.
+    pub(super) subprotocols: Vec<String>,
     pub(super) inbox: VecDeque<Arrived>,
     /// True once the other side has announced or made the end before we did.
     pub(super) ended_by_them: bool,
@@ -106,9 +110,39 @@ pub(super) struct Link {
     pub(super) shut: bool,
     /// How much ever arrived.
     pub(super) received: u64,
+    /// For datagrams: the address at the other end, once it is known.
+    pub(super) remote: Option<SocketAddr>,
+    /// For datagrams: from an address of the party under test that no participant stands for yet.
+    pub(super) stray: bool,
 }
 
 impl Link {
+    /// A link on which nothing has happened yet.
+    pub(super) fn new(id: LinkId, played: usize, watched: usize) -> Link {
+        Link {
+            id,
+            played,
+            watched,
+            end: LinkEnd::Datagrams(DatagramEnd::default()),
+            stage: Stage::Dialling,
+            target: String::new(),
+            subprotocols: Vec::new(),
+            inbox: VecDeque::new(),
+            ended_by_them: false,
+            ended_by_us: false,
+            unwritten: 0,
+            shut: false,
+            received: 0,
+            remote: None,
+            stray: false,
+        }
+    }
+
+    /// True where there are only datagrams.
+    pub(super) fn is_datagrams(&self) -> bool {
+        matches!(self.end, LinkEnd::Datagrams(_))
+    }
+
     /// Queues what arrived. Where far too much waits, the oldest that nobody may want is forgotten.
     pub(super) fn push(&mut self, arrived: Arrived, forgettable: impl Fn(&Arrival) -> bool) {
         self.received += 1;

@@ -1,6 +1,7 @@
 //! One run of one flow, as a machine: bytes and time go in, bytes and wishes come out. It plays every participant
 //! that is not under test and hears the four judges. No IO below this folder; the worlds in `world/` carry the bytes.
 
+mod datagrams;
 mod expect;
 mod link;
 mod steps;
@@ -8,6 +9,7 @@ mod task;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -15,12 +17,14 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use flowproof_reference::machine::{LinkId, Time};
-use flowproof_reference::transport::websocket::{WebSocketConfig, WebSocketEnd, WireEvent};
+use flowproof_reference::transport::websocket::WireEvent;
+use flowproof_reference::transport::{Framing, LinkEnd};
 
 use self::expect::{Allowed, Expectation};
 use self::link::{Arrival, Arrived, Link, Stage};
 use self::task::Task;
 use super::plan::{Participant, Plan};
+use super::stimulus::Stimulus;
 use super::transcript::{Line, Transcript};
 use crate::corpus::Protocol;
 use crate::judge::finding::{Finding, Judge, Ruling};
@@ -50,6 +54,8 @@ pub enum Input<'a> {
     Ended(LinkId, bool),
     /// The network has taken so many of the bytes that were written.
     Written(LinkId, usize),
+    /// A datagram arrived at a participant's socket, from this address.
+    Datagram(usize, SocketAddr, &'a [u8]),
     /// Time has passed.
     Tick,
 }
@@ -67,8 +73,12 @@ pub enum Output {
     Reset(LinkId),
     /// Stop reading from the connection, or go on.
     Stall(LinkId, bool),
-    /// Tell the program that plays a participant under test what to do: one JSON line.
-    Stimulus(usize, String),
+    /// A datagram from a participant's socket to this address.
+    SendTo(usize, SocketAddr, Vec<u8>),
+    /// Close a participant's datagram socket.
+    Unbind(usize),
+    /// Tell the program that plays a participant under test what to do.
+    Stimulus(usize, Stimulus),
 }
 
 /// How the steps of a flow ended.
@@ -154,6 +164,11 @@ pub(crate) struct Shared {
     /// The target was seen to serve in this flow.
     serves: bool,
     stimulated: Option<(usize, u64)>,
+    /// Where the datagram sockets of the cast are, as far as that is known.
+    addresses: Vec<Option<SocketAddr>>,
+    /// Sockets of ours that nobody uses yet.
+    spare_addresses: VecDeque<SocketAddr>,
+    greeters: Vec<datagrams::Greeter>,
 }
 
 /// One run of one flow.
@@ -166,8 +181,14 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Begins a flow at `now`.
-    pub fn new(plan: Rc<Plan>, protocol: Arc<Protocol>, now: Time) -> Conversation {
+    /// Begins a flow at `now`. `addresses` are those of the cast's datagram sockets, as far as they are known, and
+    /// behind them those of the plan's spare sockets; none for a flow over streams.
+    pub fn new(
+        plan: Rc<Plan>,
+        protocol: Arc<Protocol>,
+        now: Time,
+        addresses: &[Option<SocketAddr>],
+    ) -> Conversation {
         let parties: Vec<Party> = plan
             .cast
             .iter()
@@ -178,7 +199,7 @@ impl Conversation {
             bindings.bind(name, bound.clone());
         }
         let bindings = Rc::new(RefCell::new(bindings));
-        let mut settings = protocol.settings.settings.clone();
+        let mut settings = protocol.settings.values(&plan.settings.edition);
         settings.extend(plan.settings.variables.clone());
         let config = MonitorConfig {
             slack: plan.settings.slack,
@@ -186,7 +207,7 @@ impl Conversation {
             edition: plan.settings.edition.clone(),
             settings,
         };
-        let shared = Shared {
+        let mut shared = Shared {
             now,
             rng: Rng::with_seed(seed_for(plan.settings.seed, &plan.name)),
             current: vec![None; parties.len()],
@@ -214,9 +235,16 @@ impl Conversation {
             served_runs: 0,
             serves: false,
             stimulated: None,
+            addresses: addresses.iter().copied().take(plan.cast.len()).collect(),
+            spare_addresses: addresses.iter().skip(plan.cast.len()).flatten().copied().collect(),
+            greeters: Vec::new(),
             plan: Rc::clone(&plan),
             protocol,
         };
+        if plan.datagrams {
+            shared.addresses.resize(plan.cast.len(), None);
+            shared.introduce(&mut bindings.borrow_mut());
+        }
         let shared = Rc::new(RefCell::new(shared));
         let task = steps::flow(Rc::clone(&shared), plan, bindings);
         let mut conversation =
@@ -241,7 +269,11 @@ impl Conversation {
                         link.unwritten = link.unwritten.saturating_sub(count);
                     }
                 }
+                Input::Datagram(socket, from, bytes) => shared.datagram(socket, from, bytes),
                 Input::Tick => {}
+            }
+            if self.task.is_some() {
+                shared.greet_due();
             }
             shared.monitors_due();
         }
@@ -271,8 +303,9 @@ impl Conversation {
         let shared = self.shared.borrow();
         let steps = if self.task.is_some() { shared.wake } else { self.farewell };
         let monitors = shared.monitors.iter().filter_map(|monitor| monitor.deadline()).min();
-        let monitors = if self.task.is_some() { monitors } else { None };
-        [steps, monitors].into_iter().flatten().min()
+        let others = monitors.into_iter().chain(shared.next_greeting()).min();
+        let others = if self.task.is_some() { others } else { None };
+        [steps, others].into_iter().flatten().min()
     }
 
     /// True when nothing more will happen.
@@ -336,7 +369,8 @@ impl Conversation {
         }
         if let Some(farewell) = self.farewell {
             let shared = self.shared.borrow();
-            let all_gone = shared.links.iter().all(|link| matches!(link.stage, Stage::Ended | Stage::Refused(..)));
+            let all_gone =
+                shared.links.iter().all(|link| matches!(link.stage, Stage::Ended | Stage::Refused(..)));
             self.finished |= all_gone || shared.now >= farewell;
         }
     }
@@ -370,39 +404,39 @@ fn seed_for(seed: u64, name: &str) -> u64 {
 }
 
 impl Shared {
-    fn new_link(&mut self, played: usize, watched: usize, dialled: bool, end: WebSocketEnd, target: String) -> usize {
+    /// How the harness's ends read.
+    pub(crate) fn framing(&self) -> Framing {
+        self.protocol.settings.transport(&self.plan.settings.edition).framing(MESSAGE_LIMIT)
+    }
+
+    fn new_link(
+        &mut self,
+        played: usize,
+        watched: usize,
+        dialled: bool,
+        end: LinkEnd,
+        target: String,
+    ) -> usize {
         let index = self.links.len();
-        self.links.push(Link {
-            id: LinkId(index as u64),
-            played,
-            watched,
-            end,
-            stage: if dialled { Stage::Dialling } else { Stage::Upgrading },
-            target,
-            inbox: VecDeque::new(),
-            ended_by_them: false,
-            ended_by_us: false,
-            unwritten: 0,
-            shut: false,
-            received: 0,
-        });
+        let stage = if dialled { Stage::Dialling } else { Stage::Upgrading };
+        self.links.push(Link { end, stage, target, ..Link::new(LinkId(index as u64), played, watched) });
         index
     }
 
     fn incoming(&mut self, watched: usize) -> LinkId {
         // Whoever listens in this flow and is played is the one it connected to.
         let played = self.cast.iter().position(|one| one.listens && !one.under_test).unwrap_or(watched);
-        let end = WebSocketEnd::listening(wire_config());
+        let end = self.framing().listening();
         let index = self.new_link(played, watched, false, end, String::new());
+        self.drain(index);
         self.links[index].id
     }
 
     fn connected(&mut self, id: LinkId) {
-        if let Some(link) = self.links.get_mut(id.0 as usize) {
-            if link.stage == Stage::Dialling {
-                link.stage = Stage::Upgrading;
-            }
+        if let Some(link) = self.links.get_mut(id.0 as usize).filter(|link| link.stage == Stage::Dialling) {
+            link.stage = Stage::Upgrading;
         }
+        self.drain(id.0 as usize);
     }
 
     fn not_connected(&mut self, id: LinkId, detail: String) {
@@ -426,6 +460,9 @@ impl Shared {
 
     /// Takes what the transport made of the bytes.
     fn drain(&mut self, index: usize) {
+        if index >= self.links.len() {
+            return;
+        }
         while let Some(event) = self.links[index].end.poll() {
             self.wire_event(index, event);
         }
@@ -436,6 +473,7 @@ impl Shared {
         let watched = link.watched;
         match event {
             WireEvent::Request(request) => {
+                link.subprotocols = subprotocols(&request.headers);
                 link.target = request.path.clone();
                 if !request.query.is_empty() {
                     link.target = format!("{}?{}", request.path, request.query);
@@ -450,7 +488,8 @@ impl Shared {
                     self.links[index].stage = Stage::Refused(Some(426), "not a WebSocket upgrade".to_owned());
                 }
             }
-            WireEvent::Opened(_) => {
+            WireEvent::Opened(response) => {
+                link.subprotocols = subprotocols(&response.headers);
                 link.stage = Stage::Open;
                 let target = link.target.clone();
                 self.note(index, false, format!("connected to {target}"));
@@ -470,7 +509,8 @@ impl Shared {
                 self.heard = true;
                 let mut findings = Vec::new();
                 schema::judge_binary(&self.protocol, &self.parties[watched], &bytes, self.now, &mut findings);
-                let misplaced = !findings.is_empty() && json::parse(&bytes).is_ok_and(|value| value.is_object());
+                let misplaced =
+                    !findings.is_empty() && json::parse(&bytes).is_ok_and(|value| value.is_object());
                 self.findings_from(findings);
                 if misplaced {
                     // The wrong kind of frame was judged; what it says is judged like any other message.
@@ -528,7 +568,7 @@ impl Shared {
     }
 
     fn text(&mut self, index: usize, bytes: &[u8]) {
-        let parsed = json::parse(bytes);
+        let parsed = json::parse_received(bytes);
         let text = String::from_utf8_lossy(bytes).into_owned();
         self.heard = true;
         let mut findings = Vec::new();
@@ -558,7 +598,8 @@ impl Shared {
         let bindings = Rc::clone(&self.ignoring_bindings);
         let bindings = bindings.borrow();
         let ignoring = &self.plan.ignoring;
-        self.links[index].push(Arrived { at, what }, |arrival| expect::is_background(arrival, ignoring, &bindings));
+        self.links[index]
+            .push(Arrived { at, what }, |arrival| expect::is_background(arrival, ignoring, &bindings));
     }
 
     /// Writes a line of the transcript.
@@ -579,11 +620,16 @@ impl Shared {
     fn observe(&mut self, index: usize, from_watched: bool, what: &What<'_>) {
         let link = &self.links[index];
         let (from, to) = if from_watched { (link.watched, link.played) } else { (link.played, link.watched) };
+        let ours =
+            if link.is_datagrams() { self.addresses.get(link.played).copied().flatten() } else { None };
+        let (from_address, to_address) = if from_watched { (link.remote, ours) } else { (ours, link.remote) };
         let seen = Seen {
             at: self.now,
             link: link.id,
             from: &self.parties[from],
             to: &self.parties[to],
+            from_address,
+            to_address,
             what: what.clone(),
         };
         for monitor in &mut self.monitors {
@@ -632,6 +678,9 @@ impl Shared {
     fn judge_leftovers(&mut self) {
         for index in 0..self.links.len() {
             let items: Vec<Arrived> = std::mem::take(&mut self.links[index].inbox).into();
+            if self.links[index].stray {
+                continue;
+            }
             for item in items {
                 let message = matches!(item.what, Arrival::Text { .. } | Arrival::Binary(_));
                 if !message || self.is_background(&item.what) || self.take_allowed(index, &item.what) {
@@ -660,6 +709,10 @@ impl Shared {
     fn take_leave(&mut self, index: usize) {
         let link = &mut self.links[index];
         match link.stage {
+            Stage::Open if link.is_datagrams() => {
+                link.stage = Stage::Ended;
+                return;
+            }
             Stage::Open => {
                 link.ended_by_us = true;
                 link.end.close(Some(1000), "");
@@ -678,7 +731,12 @@ impl Shared {
 
     /// Moves what the ends want written to the outputs.
     fn flush_links(&mut self) {
-        for link in &mut self.links {
+        for index in 0..self.links.len() {
+            if self.links[index].is_datagrams() {
+                self.flush_datagrams(index);
+                continue;
+            }
+            let link = &mut self.links[index];
             if link.shut || link.stage == Stage::Dialling {
                 continue;
             }
@@ -699,9 +757,10 @@ impl Shared {
     }
 }
 
-/// How the harness's ends read.
-pub(crate) fn wire_config() -> WebSocketConfig {
-    WebSocketConfig { max_message: MESSAGE_LIMIT, ..WebSocketConfig::default() }
+/// The subprotocols that a request offers, or the one that an answer selects.
+fn subprotocols(headers: &[(String, String)]) -> Vec<String> {
+    let lists = headers.iter().filter(|(name, _)| name == "sec-websocket-protocol");
+    lists.flat_map(|(_, list)| list.split(',')).map(|one| one.trim().to_owned()).collect()
 }
 
 /// Codes that may stand in a Close frame (RFC 6455, 7.4).

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flowproof_reference::machine::{Message, Request, Response, Time};
-use flowproof_reference::transport::websocket::WebSocketEnd;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::expect::{self, Allowed, Expect, Scan, Window, expect, fail, resolve, seconds};
-use super::link::{Arrival, Stage};
+use super::link::{Arrival, Link, Stage};
 use super::task::{Task, all, wait_for};
-use super::{Ending, Output, Shared, Stop, wire_config};
+use super::{Ending, Output, Shared, Stop};
 use crate::corpus::FlowFile;
 use crate::flow::ast::{
     Block, Branch, Bytes, CloseSpec, ConnectOptions, Name, Pattern, Payload, Step, StepKind,
@@ -23,6 +22,7 @@ use crate::judge::finding::{Finding, Judge, Ruling};
 use crate::monitor::What;
 use crate::pattern::{Bindings, Bound, generate, json as text_json, matches};
 use crate::runner::plan::{Driver, Participant, Plan};
+use crate::runner::stimulus::Stimulus;
 
 /// Bytes that may wait for a slow network before we stop sending for a while.
 const BACKLOG: usize = 1 << 20;
@@ -86,7 +86,10 @@ impl Scope {
 
     fn one(&self, name: &Name) -> Result<usize, Stop> {
         let members = self.members(name)?;
-        members.first().copied().ok_or_else(|| Stop::Other(Ending::Flow(format!("nobody is called {}", name.text))))
+        members
+            .first()
+            .copied()
+            .ok_or_else(|| Stop::Other(Ending::Flow(format!("nobody is called {}", name.text))))
     }
 
     fn with_fallback(&self, cites: &[Name]) -> Scope {
@@ -132,7 +135,9 @@ fn run(shared: Rc<RefCell<Shared>>, scope: Scope, steps: Vec<Step>) -> Task<Resu
         for (place, step) in steps.iter().enumerate() {
             // An attempt to connect that the next step sees refused is not waited for.
             let refused_next = match (&step.kind, steps.get(place + 1).map(|next| &next.kind)) {
-                (StepKind::Connects { who, .. }, Some(StepKind::Refuses { whom, .. })) => who.text == whom.text,
+                (StepKind::Connects { who, .. }, Some(StepKind::Refuses { whom, .. })) => {
+                    who.text == whom.text
+                }
                 _ => false,
             };
             run_step(&shared, &scope, step, refused_next).await?;
@@ -148,12 +153,28 @@ async fn run_step(
     refused_next: bool,
 ) -> Result<(), Stop> {
     match &step.kind {
-        StepKind::Arrow { from, to, payload } => arrow(shared, scope, step, from, to, payload).await.map(|_| ()),
+        StepKind::Arrow { from, to, payload } => {
+            arrow(shared, scope, step, from, to, payload).await.map(|_| ())
+        }
         StepKind::Connects { who, to: _, options } => {
             connects(shared, scope, step, who, options, refused_next).await
         }
         StepKind::Opens { who } => opens(shared, scope, step, who).await,
         StepKind::Disconnects { who, close } => ends(shared, scope, step, who, Some(close)).await,
+        StepKind::Knows { who, whom } => knows(shared, scope, who, whom),
+        StepKind::Greets { who, whom } => greets(shared, scope, step, who, whom).await,
+        StepKind::Stops { who } => {
+            for one in scope.members(who)? {
+                shared.borrow_mut().stop_greeting(one);
+            }
+            Ok(())
+        }
+        StepKind::Vanishes { who } if shared.borrow().plan.datagrams => {
+            for one in scope.members(who)? {
+                shared.borrow_mut().close_sockets(one);
+            }
+            Ok(())
+        }
         StepKind::Vanishes { who } => ends(shared, scope, step, who, None).await,
         StepKind::Stalls { who } => stall(shared, scope, step, who, true),
         StepKind::Resumes { who } => stall(shared, scope, step, who, false),
@@ -179,20 +200,26 @@ async fn run_step(
         StepKind::Settle => settle(shared).await,
         StepKind::AnyOrder(block) => {
             let inner = Scope { together: true, ..scope.with_fallback(&step.cites) };
-            let tasks =
-                block.steps.iter().map(|one| run(Rc::clone(shared), inner.clone(), vec![one.clone()])).collect();
+            let tasks = block
+                .steps
+                .iter()
+                .map(|one| run(Rc::clone(shared), inner.clone(), vec![one.clone()]))
+                .collect();
             all(tasks).await?;
             shared.borrow_mut().keep(scope, step);
             Ok(())
         }
         StepKind::Either(branches) => either(shared, scope, step, branches).await,
         StepKind::Optionally(block) => optionally(shared, scope, block),
-        StepKind::Repeat { times, counter, block } => repeat(shared, scope, step, *times, counter.as_ref(), block).await,
+        StepKind::Repeat { times, counter, block } => {
+            repeat(shared, scope, step, *times, counter.as_ref(), block).await
+        }
         StepKind::Let { name, value } => {
             let shared = &mut *shared.borrow_mut();
             let mut bindings = scope.bindings.borrow_mut();
             bindings.forget(&name.text);
-            let made = generate(value, &mut bindings, &mut shared.rng).map_err(|error| scope.broken_flow(step, error))?;
+            let made = generate(value, &mut bindings, &mut shared.rng)
+                .map_err(|error| scope.broken_flow(step, error))?;
             bindings.bind(&name.text, Bound::Value(made));
             Ok(())
         }
@@ -221,8 +248,9 @@ async fn arrow(
             };
             match (sender_watched, receiver_watched) {
                 (true, false) => {
-                    let link = shared.borrow().link_between(sender, receiver);
-                    let link = link.ok_or_else(|| shared.borrow().not_connected_yet(scope, step, sender, receiver))?;
+                    let link = shared.borrow_mut().link_between(sender, receiver);
+                    let link =
+                        link.ok_or_else(|| shared.borrow().not_connected_yet(scope, step, sender, receiver))?;
                     at = expect(shared, scope, link, Expect::Payload(payload.clone()), step).await?;
                     shared.borrow_mut().keep(scope, step);
                 }
@@ -239,12 +267,66 @@ async fn arrow(
                     }
                 }
                 (true, true) => {
-                    return Err(scope.broken_flow(step, "both ends are under test; nobody is left to watch from"));
+                    return Err(
+                        scope.broken_flow(step, "both ends are under test; nobody is left to watch from")
+                    );
                 }
             }
         }
     }
     Ok(at)
+}
+
+/// `bob knows anna`: the world has told a watched bob before he began, where that can be done. Where it cannot, she
+/// greets him, which makes her known as well.
+fn knows(shared: &Rc<RefCell<Shared>>, scope: &Scope, who: &Name, whom: &Name) -> Result<(), Stop> {
+    let (who, whom) = (scope.members(who)?, scope.members(whom)?);
+    let shared = &mut *shared.borrow_mut();
+    for told in who.into_iter().filter(|one| shared.cast[*one].under_test).collect::<Vec<_>>() {
+        for known in &whom {
+            if !shared.plan.settings.told && shared.addresses.get(told).copied().flatten().is_some() {
+                shared.greet_from_now(*known, told);
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn greets(
+    shared: &Rc<RefCell<Shared>>,
+    scope: &Scope,
+    step: &Step,
+    who: &Name,
+    whom: &Name,
+) -> Result<(), Stop> {
+    let greeting = {
+        let shared = shared.borrow();
+        let greeting = shared.protocol.greetings.get(&shared.plan.settings.edition);
+        greeting.map(|greeting| greeting.message.clone())
+    };
+    let Some(greeting) = greeting else {
+        return Err(scope.broken_flow(step, "this protocol has no greeting"));
+    };
+    for from in scope.members(who)? {
+        for to in scope.members(whom)? {
+            let (from_watched, to_watched) = {
+                let shared = shared.borrow();
+                (shared.cast[from].under_test, shared.cast[to].under_test)
+            };
+            if from_watched && !to_watched {
+                let link = shared.borrow_mut().datagram_link(to, from);
+                let wanted = Expect::Payload(Payload::Json(greeting.clone()));
+                expect(shared, scope, link, wanted, step).await?;
+                shared.borrow_mut().keep(scope, step);
+            } else if to_watched {
+                let shared = &mut *shared.borrow_mut();
+                shared.greet_from_now(from, to);
+                shared.last_cause = shared.now;
+                shared.progress = true;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Sends what a pattern makes.
@@ -256,18 +338,41 @@ async fn send(
     receiver: usize,
     payload: &Payload,
 ) -> Result<(), Stop> {
-    let link = shared.borrow().link_between(sender, receiver);
+    let link = shared.borrow_mut().link_between(sender, receiver);
     let link = link.ok_or_else(|| shared.borrow().not_connected_yet(scope, step, sender, receiver))?;
+    if shared.borrow().links[link].is_datagrams() && shared.borrow().links[link].remote.is_none() {
+        let shared = &mut *shared.borrow_mut();
+        let text = format!("where {} is reached is not known yet", shared.cast[receiver].name);
+        return Err(fail(
+            shared,
+            scope,
+            step,
+            Vec::new(),
+            text,
+            "that it has said so".to_owned(),
+            Value::Null,
+        ));
+    }
     let stuck_at = shared.borrow().now + STUCK;
     let room = wait_for(shared, Some(stuck_at), |shared| {
         let link = &shared.links[link];
-        (link.unwritten < BACKLOG || !link.can_send() || !link.inbox.is_empty() && link.ended_by_them).then_some(())
+        (link.unwritten < BACKLOG || !link.can_send() || !link.inbox.is_empty() && link.ended_by_them)
+            .then_some(())
     })
     .await;
     let shared = &mut *shared.borrow_mut();
     if room.is_none() {
-        let text = format!("{} takes no more bytes from {}", shared.cast[receiver].name, shared.cast[sender].name);
-        return Err(fail(shared, scope, step, Vec::new(), text, "that what is sent is read".to_owned(), Value::Null));
+        let text =
+            format!("{} takes no more bytes from {}", shared.cast[receiver].name, shared.cast[sender].name);
+        return Err(fail(
+            shared,
+            scope,
+            step,
+            Vec::new(),
+            text,
+            "that what is sent is read".to_owned(),
+            Value::Null,
+        ));
     }
     if !shared.links[link].can_send() {
         let text = format!("{}'s connection has ended before this could be sent", shared.cast[sender].name);
@@ -289,7 +394,21 @@ impl Shared {
     }
 
     /// The latest link between two participants.
-    fn link_between(&self, a: usize, b: usize) -> Option<usize> {
+    fn link_between(&mut self, a: usize, b: usize) -> Option<usize> {
+        if self.plan.datagrams {
+            let (played, watched) = if self.cast[a].under_test { (b, a) } else { (a, b) };
+            return Some(self.datagram_link(played, watched));
+        }
+        self.known_link_between(a, b)
+    }
+
+    /// The same, of those that are there already.
+    fn known_link_between(&self, a: usize, b: usize) -> Option<usize> {
+        if self.plan.datagrams {
+            let (played, watched) = if self.cast[a].under_test { (b, a) } else { (a, b) };
+            let ends = |link: &Link| (link.played, link.watched, link.stray) == (played, watched, false);
+            return self.links.iter().position(ends);
+        }
         let connects = |index: &usize| {
             let link = &self.links[*index];
             (link.played, link.watched) == (a, b) || (link.played, link.watched) == (b, a)
@@ -305,7 +424,8 @@ impl Shared {
     fn transmit(&mut self, scope: &Scope, step: &Step, link: usize, payload: &Payload) -> Result<(), Stop> {
         let payload = resolve(payload, &scope.bindings.borrow());
         let flow_error = |error: crate::pattern::Ungeneratable| scope.broken_flow(step, error);
-        let text_of = |pattern: &Pattern| expect::expression(pattern, &scope.bindings.borrow()).map_err(flow_error);
+        let text_of =
+            |pattern: &Pattern| expect::expression(pattern, &scope.bindings.borrow()).map_err(flow_error);
         let bytes_of = |bytes: &Bytes| match bytes {
             Bytes::Hex(bytes) => Ok(bytes.clone()),
             Bytes::Expression(pattern) => text_of(pattern).map(String::into_bytes),
@@ -326,7 +446,7 @@ impl Shared {
                 let bytes: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
                 self.links[link].end.send_fragments(&bytes);
                 let text = parts.concat();
-                let parsed = text_json::parse(text.as_bytes());
+                let parsed = text_json::parse_sent(text.as_bytes());
                 let json = parsed.as_ref().map_err(|error| *error);
                 self.observe(link, false, &What::Text { text: &text, json });
                 self.note(link, false, text);
@@ -356,7 +476,9 @@ impl Shared {
                 self.note(link, false, format!("pong {:?}", String::from_utf8_lossy(&bytes)));
             }
             Payload::HttpRequest { .. } | Payload::HttpResponse { .. } => {
-                return Err(scope.broken_flow(step, "this transport carries no HTTP messages beside the upgrade"));
+                return Err(
+                    scope.broken_flow(step, "this transport carries no HTTP messages beside the upgrade")
+                );
             }
         }
         self.last_cause = self.now;
@@ -364,11 +486,11 @@ impl Shared {
         Ok(())
     }
 
-    fn send_text(&mut self, link: usize, text: String, value: Option<Value>) {
+    pub(super) fn send_text(&mut self, link: usize, text: String, value: Option<Value>) {
         self.links[link].end.send(&Message::Text(text.clone()));
         let parsed = match value {
             Some(value) => Ok(value),
-            None => text_json::parse(text.as_bytes()),
+            None => text_json::parse_sent(text.as_bytes()),
         };
         self.observe(link, false, &What::Text { text: &text, json: parsed.as_ref().map_err(|error| *error) });
         self.note(link, false, text);
@@ -401,7 +523,11 @@ async fn connects(
         let link = dial(shared, scope, step, one, options)?;
         if !refused_next {
             let (shared, scope, step) = (Rc::clone(shared), scope.clone(), step.clone());
-            tasks.push(Box::pin(async move { until_open(&shared, &scope, &step, link).await }));
+            let offered = options.subprotocol.clone().filter(|_| !step.cites.is_empty());
+            tasks.push(Box::pin(async move {
+                until_open(&shared, &scope, &step, link).await?;
+                offered.map_or(Ok(()), |offered| selected(&shared, &scope, &step, link, &offered))
+            }));
         }
     }
     all(tasks).await
@@ -418,13 +544,14 @@ fn dial(
     let shared = &mut *shared.borrow_mut();
     let request = request(shared, scope, step, options)?;
     let watched = shared.cast.iter().position(|other| other.listens && other.under_test);
-    let watched = watched.ok_or_else(|| scope.broken_flow(step, "there is nobody under test to connect to"))?;
+    let watched =
+        watched.ok_or_else(|| scope.broken_flow(step, "there is nobody under test to connect to"))?;
     let mut target = request.path.clone();
     if !request.query.is_empty() {
         target = format!("{target}?{}", request.query);
     }
     let seed = shared.rng.u64(..);
-    let end = WebSocketEnd::connecting(wire_config(), &shared.plan.settings.host, &request, seed);
+    let end = shared.framing().connecting(&shared.plan.settings.host, &request, seed);
     let link = shared.new_link(who, watched, true, end, target.clone());
     shared.current[who] = Some(link);
     let id = shared.links[link].id;
@@ -438,7 +565,12 @@ fn dial(
     Ok(link)
 }
 
-fn request(shared: &mut Shared, scope: &Scope, step: &Step, options: &ConnectOptions) -> Result<Request, Stop> {
+fn request(
+    shared: &mut Shared,
+    scope: &Scope,
+    step: &Step,
+    options: &ConnectOptions,
+) -> Result<Request, Stop> {
     let flow_error = |error: crate::pattern::Ungeneratable| scope.broken_flow(step, error);
     let mut bindings = scope.bindings.borrow_mut();
     let mut pairs = |pattern: &Option<Pattern>| -> Result<Vec<(String, String)>, Stop> {
@@ -456,8 +588,13 @@ fn request(shared: &mut Shared, scope: &Scope, step: &Step, options: &ConnectOpt
     let query = pairs(&options.query)?;
     let mut headers = pairs(&options.headers)?;
     let text_of = |pattern: &Pattern| expect::expression(pattern, &bindings).map_err(flow_error);
-    if let Some(subprotocol) = &options.subprotocol {
-        headers.push(("sec-websocket-protocol".to_owned(), text_of(subprotocol)?));
+    let offered = match &options.subprotocol {
+        Some(subprotocol) => Some(text_of(subprotocol)?),
+        None => shared.transport().subprotocol.clone(),
+    };
+    // An empty offer is none.
+    if let Some(offered) = offered.filter(|offered| !offered.is_empty()) {
+        headers.push(("sec-websocket-protocol".to_owned(), offered));
     }
     let path = match &options.path {
         Some(path) => text_of(path)?,
@@ -480,14 +617,21 @@ fn percent(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte))
+            }
             _ => encoded.push_str(&format!("%{byte:02X}")),
         }
     }
     encoded
 }
 
-async fn until_open(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step, link: usize) -> Result<(), Stop> {
+async fn until_open(
+    shared: &Rc<RefCell<Shared>>,
+    scope: &Scope,
+    step: &Step,
+    link: usize,
+) -> Result<(), Stop> {
     let until = shared.borrow().now + shared.borrow().plan.settings.timeout;
     let stage = wait_for(shared, Some(until), |shared| match &shared.links[link].stage {
         Stage::Dialling | Stage::Upgrading | Stage::Requested => None,
@@ -503,7 +647,9 @@ async fn until_open(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step, li
         Some(Stage::Refused(Some(status), _)) => {
             (format!("the upgrade was refused with HTTP {status}"), Value::from(status))
         }
-        Some(Stage::Refused(None, detail)) => (format!("the connection did not come about: {detail}"), Value::Null),
+        Some(Stage::Refused(None, detail)) => {
+            (format!("the connection did not come about: {detail}"), Value::Null)
+        }
         Some(_) => ("the connection ended before the upgrade was answered".to_owned(), Value::Null),
         None => {
             shared.unreachable.get_or_insert_with(|| "the upgrade was not answered".to_owned());
@@ -511,6 +657,37 @@ async fn until_open(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step, li
         }
     };
     Err(fail(shared, scope, step, scope.accused(step), message, "an open connection".to_owned(), actual))
+}
+
+/// The party under test must have selected one of the subprotocols offered: the protocol's own, where it is among
+/// them.
+fn selected(
+    shared: &Rc<RefCell<Shared>>,
+    scope: &Scope,
+    step: &Step,
+    link: usize,
+    offered: &Pattern,
+) -> Result<(), Stop> {
+    let shared = &mut *shared.borrow_mut();
+    let text = expect::expression(offered, &scope.bindings.borrow());
+    let text = text.map_err(|error| scope.broken_flow(step, error))?;
+    let offered: Vec<&str> = text.split(',').map(str::trim).filter(|one| !one.is_empty()).collect();
+    let own = shared.transport().subprotocol.clone();
+    let own = own.and_then(|own| offered.iter().copied().find(|one| one.eq_ignore_ascii_case(&own)));
+    let selected = &shared.links[link].subprotocols;
+    let fits = match (selected.as_slice(), own) {
+        ([one], Some(own)) => one.eq_ignore_ascii_case(own),
+        ([one], None) => offered.iter().any(|known| one.eq_ignore_ascii_case(known)),
+        ([], _) => offered.is_empty(),
+        _ => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    let found = Value::from(selected.clone());
+    let message = "the upgrade was granted with another choice of subprotocol".to_owned();
+    let expected = own.map_or_else(|| format!("one of {text}"), |own| format!("the subprotocol {own}"));
+    Err(fail(shared, scope, step, scope.accused(step), message, expected, found))
 }
 
 /// Waits until a party under test asks for a connection, and grants it.
@@ -521,31 +698,67 @@ async fn accept(
     who: usize,
     options: &ConnectOptions,
 ) -> Result<(), Stop> {
-    let until = shared.borrow().now + shared.borrow().plan.settings.timeout;
+    let until = {
+        let shared = shared.borrow();
+        let settings = &shared.plan.settings;
+        let patience = shared.now + settings.timeout;
+        // A `within` may be more patient than the run.
+        scope
+            .window
+            .as_ref()
+            .map_or(patience, |window| patience.max(window.since + window.limit + settings.slack))
+    };
     let found = wait_for(shared, Some(until), |shared| shared.requests[who].pop_front()).await;
     let shared = &mut *shared.borrow_mut();
     let name = shared.cast[who].name.clone();
     let Some(link) = found else {
         let message = format!("{name} did not connect");
-        return Err(fail(shared, scope, step, scope.accused(step), message, "a connection".to_owned(), Value::Null));
+        return Err(fail(
+            shared,
+            scope,
+            step,
+            scope.accused(step),
+            message,
+            "a connection".to_owned(),
+            Value::Null,
+        ));
     };
     shared.current[who] = Some(link);
     let target = shared.links[link].target.clone();
     if let Some(path) = &options.path
-        && matches(path, &Value::from(target.split('?').next().unwrap_or_default()), &scope.bindings.borrow()).is_err()
+        && matches(path, &Value::from(target.split('?').next().unwrap_or_default()), &scope.bindings.borrow())
+            .is_err()
     {
         let message = format!("{name} asked for another path");
-        return Err(fail(shared, scope, step, scope.accused(step), message, pattern_text(path), Value::from(target)));
+        return Err(fail(
+            shared,
+            scope,
+            step,
+            scope.accused(step),
+            message,
+            pattern_text(path),
+            Value::from(target),
+        ));
     }
-    let subprotocol = match &options.subprotocol {
+    let wanted = match &options.subprotocol {
         Some(pattern) => {
             let text = expect::expression(pattern, &scope.bindings.borrow());
             Some(text.map_err(|error| scope.broken_flow(step, error))?)
         }
-        None => None,
+        None => shared.transport().subprotocol.clone(),
     };
-    shared.links[link].end.accept(subprotocol.as_deref());
+    let offered = &shared.links[link].subprotocols;
+    let selected =
+        wanted.and_then(|wanted| offered.iter().find(|one| one.eq_ignore_ascii_case(&wanted)).cloned());
+    let missing = options.subprotocol.is_some() && selected.is_none() && !step.cites.is_empty();
+    let offered = Value::from(offered.clone());
+    shared.links[link].end.accept(selected.as_deref());
     shared.links[link].stage = Stage::Open;
+    if missing {
+        let message = format!("{name} does not offer the subprotocol");
+        let expected = options.subprotocol.as_ref().map(pattern_text).unwrap_or_default();
+        return Err(fail(shared, scope, step, scope.accused(step), message, expected, offered));
+    }
     shared.observe(link, true, &What::Opened { target: &target });
     shared.note(link, false, "accepts".to_owned());
     shared.last_cause = shared.now;
@@ -559,7 +772,7 @@ async fn opens(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step, who: &N
             let Some(watched) = shared.cast.iter().position(|other| other.listens && other.under_test) else {
                 continue;
             };
-            let end = WebSocketEnd::raw(wire_config());
+            let end = shared.framing().raw();
             let link = shared.new_link(one, watched, true, end, String::new());
             shared.current[one] = Some(link);
             let id = shared.links[link].id;
@@ -629,7 +842,8 @@ fn finish_link(
             let (code, reason) = {
                 let mut bindings = scope.bindings.borrow_mut();
                 let mut made = |pattern: &Option<Pattern>| {
-                    let made = pattern.as_ref().map(|pattern| generate(pattern, &mut bindings, &mut shared.rng));
+                    let made =
+                        pattern.as_ref().map(|pattern| generate(pattern, &mut bindings, &mut shared.rng));
                     made.transpose().map_err(|error| scope.broken_flow(step, error))
                 };
                 (made(&close.code)?, made(&close.reason)?)
@@ -665,7 +879,8 @@ fn stall(
 ) -> Result<(), Stop> {
     for one in scope.members(who)? {
         let shared = &mut *shared.borrow_mut();
-        let link = shared.current[one].ok_or_else(|| scope.broken_flow(step, format!("{} is not connected", who.text)))?;
+        let link = shared.current[one]
+            .ok_or_else(|| scope.broken_flow(step, format!("{} is not connected", who.text)))?;
         let id = shared.links[link].id;
         shared.outputs.push_back(Output::Stall(id, stalled));
         if stalled {
@@ -720,14 +935,26 @@ async fn refuses(
             let Some(link) = found else {
                 let message = format!("{} did not connect", shared.cast[one].name);
                 let accused = scope.accused(step);
-                return Err(fail(shared, scope, step, accused, message, "a connection".to_owned(), Value::Null));
+                return Err(fail(
+                    shared,
+                    scope,
+                    step,
+                    accused,
+                    message,
+                    "a connection".to_owned(),
+                    Value::Null,
+                ));
             };
             let made = {
                 let mut bindings = scope.bindings.borrow_mut();
                 status.map(|status| generate(status, &mut bindings, &mut shared.rng)).transpose()
             };
             let made = made.map_err(|error| scope.broken_flow(step, error))?;
-            let status = made.as_ref().and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok()).unwrap_or(403);
+            let status = made
+                .as_ref()
+                .and_then(Value::as_u64)
+                .and_then(|code| u16::try_from(code).ok())
+                .unwrap_or(403);
             shared.links[link].end.respond(&Response { status, ..Response::default() });
             shared.links[link].stage = Stage::Refused(Some(status), String::new());
             shared.note(link, false, format!("refuses with HTTP {status}"));
@@ -758,7 +985,9 @@ async fn refuses(
                 shared.keep(scope, step);
                 continue;
             }
-            (Some(Stage::Refused(None, detail)), Some(_)) => (format!("no HTTP answer: {detail}"), Value::Null),
+            (Some(Stage::Refused(None, detail)), Some(_)) => {
+                (format!("no HTTP answer: {detail}"), Value::Null)
+            }
             (Some(Stage::Open), _) => ("the upgrade was granted".to_owned(), Value::from(101)),
             (Some(_), Some(_)) => ("the connection ended without an HTTP answer".to_owned(), Value::Null),
             (Some(_), None) => ("the attempt was not refused".to_owned(), Value::Null),
@@ -786,7 +1015,9 @@ async fn every(
         let mut at = None;
         for one in &block.steps {
             let arrived = match &one.kind {
-                StepKind::Arrow { from, to, payload } => arrow(shared, &inner, one, from, to, payload).await?,
+                StepKind::Arrow { from, to, payload } => {
+                    arrow(shared, &inner, one, from, to, payload).await?
+                }
                 _ => {
                     run(Rc::clone(shared), inner.clone(), vec![one.clone()]).await?;
                     shared.borrow().now
@@ -811,10 +1042,29 @@ async fn every(
 }
 
 impl Shared {
+    /// The links on which participants hear: the latest connection of each, or all that comes to its sockets.
+    fn links_of(&self, listeners: &[usize]) -> Vec<usize> {
+        if !self.plan.datagrams {
+            return listeners.iter().filter_map(|one| self.current[*one]).collect();
+        }
+        let hears = |played: usize| {
+            let owner = self.cast[played].socket_of;
+            listeners.contains(&played) || owner.is_some_and(|owner| listeners.contains(&owner))
+        };
+        (0..self.links.len())
+            .filter(|link| hears(self.links[*link].played) && !self.links[*link].stray)
+            .collect()
+    }
+
+    fn transport(&self) -> &crate::corpus::Transport {
+        self.protocol.settings.transport(&self.plan.settings.edition)
+    }
+
     /// The first message of a link that nobody has to expect to be silent about.
     fn disturbance(&self, link: usize) -> Option<usize> {
         self.links[link].inbox.iter().position(|arrived| {
-            matches!(arrived.what, Arrival::Text { .. } | Arrival::Binary(_)) && !self.is_background(&arrived.what)
+            matches!(arrived.what, Arrival::Text { .. } | Arrival::Binary(_))
+                && !self.is_background(&arrived.what)
         })
     }
 
@@ -830,11 +1080,9 @@ async fn quiet(
     who: &[Name],
     duration: Option<Duration>,
 ) -> Result<(), Stop> {
-    let mut links = Vec::new();
+    let mut listeners = Vec::new();
     for name in who {
-        for one in scope.members(name)? {
-            links.extend(shared.borrow().current[one]);
-        }
+        listeners.extend(scope.members(name)?);
     }
     let until = match duration {
         Some(duration) => shared.borrow().now + duration,
@@ -842,7 +1090,8 @@ async fn quiet(
     };
     loop {
         let disturbed = wait_for(shared, Some(until), |shared| {
-            links.iter().find_map(|link| shared.disturbance(*link).map(|place| (*link, place)))
+            let links = shared.links_of(&listeners);
+            links.into_iter().find_map(|link| shared.disturbance(link).map(|place| (link, place)))
         })
         .await;
         let shared = &mut *shared.borrow_mut();
@@ -887,7 +1136,8 @@ async fn either(
     branches: &[Branch],
 ) -> Result<(), Stop> {
     let began = shared.borrow().now;
-    let guards: Vec<Guard> = branches.iter().map(|branch| guard(shared, scope, &branch.block, began)).collect();
+    let guards: Vec<Guard> =
+        branches.iter().map(|branch| guard(shared, scope, &branch.block, began)).collect();
     let patience = guards.iter().filter_map(|guard| guard.until()).max();
     let until = patience.unwrap_or(began).max(began + shared.borrow().plan.settings.timeout);
     let id = shared.borrow_mut().register();
@@ -895,6 +1145,11 @@ async fn either(
         for guard in &guards {
             if let Guard::Silence { until, .. } | Guard::Time(until) = guard {
                 shared.wake = Some(shared.wake.map_or(*until, |wake| wake.min(*until)));
+            }
+        }
+        for guard in &guards {
+            if let Guard::Arrives { link, expect, since } = guard {
+                shared.find_socket(*link, expect, &scope.bindings, *since);
             }
         }
         if let Some(place) = guards.iter().position(|guard| guard.holds(shared, scope)) {
@@ -925,7 +1180,9 @@ async fn either(
             by: by.unwrap_or_default(),
             judge: Judge::Arrow,
             at: shared.now,
-            line: Some(scope.file.line(branch.block.steps.first().map_or(step.span.start, |first| first.span.start))),
+            line: Some(
+                scope.file.line(branch.block.steps.first().map_or(step.span.start, |first| first.span.start)),
+            ),
             message: "a lawful but poorer reading was taken".to_owned(),
             expected: guards.first().map(Guard::describe).unwrap_or_default(),
             actual: guards[place].in_the_way(shared, scope).unwrap_or(Value::Null),
@@ -994,7 +1251,9 @@ impl Guard {
         match self {
             Guard::Arrives { link, expect, since } => {
                 match shared.scan(*link, expect, &scope.bindings.borrow(), *since) {
-                    Scan::Fits(place, _) | Scan::Blocked(place) => Some(shared.links[*link].inbox[place].what.value()),
+                    Scan::Fits(place, _) | Scan::Blocked(place) => {
+                        Some(shared.links[*link].inbox[place].what.value())
+                    }
                     Scan::Nothing => None,
                 }
             }
@@ -1014,6 +1273,13 @@ impl Guard {
 
 fn guard(shared: &Rc<RefCell<Shared>>, scope: &Scope, block: &Block, began: Time) -> Guard {
     let Some(first) = block.steps.first() else { return Guard::Open };
+    if let StepKind::Arrow { from, to, .. } = &first.kind
+        && shared.borrow().plan.datagrams
+        && let (Ok(from), Ok(to)) = (scope.one(from), scope.one(to))
+    {
+        // The link of a socket that was not heard of yet is made here, where it can be.
+        shared.borrow_mut().link_between(from, to);
+    }
     let shared_now = shared.borrow();
     let link_to = |whom: &Name| scope.one(whom).ok().and_then(|one| shared_now.current[one]);
     let watched = |who: &Name| scope.one(who).is_ok_and(|one| shared_now.cast[one].under_test);
@@ -1021,25 +1287,29 @@ fn guard(shared: &Rc<RefCell<Shared>>, scope: &Scope, block: &Block, began: Time
     match &first.kind {
         StepKind::Arrow { from, to, payload } if watched(from) => {
             let link = match (scope.one(from), scope.one(to)) {
-                (Ok(from), Ok(to)) => shared_now.link_between(from, to),
+                (Ok(from), Ok(to)) => shared_now.known_link_between(from, to),
                 _ => None,
             };
-            link.map_or(Guard::Open, |link| Guard::Arrives { link, expect: Expect::Payload(payload.clone()), since })
+            link.map_or(Guard::Open, |link| Guard::Arrives {
+                link,
+                expect: Expect::Payload(payload.clone()),
+                since,
+            })
         }
-        StepKind::Closes { who, whom, close } if watched(who) => {
-            link_to(whom).map_or(Guard::Open, |link| Guard::Arrives { link, expect: Expect::Close(close.clone()), since })
-        }
+        StepKind::Closes { who, whom, close } if watched(who) => link_to(whom)
+            .map_or(Guard::Open, |link| Guard::Arrives { link, expect: Expect::Close(close.clone()), since }),
         StepKind::Drops { who, whom } if watched(who) => {
             link_to(whom).map_or(Guard::Open, |link| Guard::Arrives { link, expect: Expect::Drop, since })
         }
-        StepKind::Disconnects { who, close } if watched(who) => {
-            link_to(who).map_or(Guard::Open, |link| Guard::Arrives { link, expect: Expect::Close(close.clone()), since })
-        }
+        StepKind::Disconnects { who, close } if watched(who) => link_to(who)
+            .map_or(Guard::Open, |link| Guard::Arrives { link, expect: Expect::Close(close.clone()), since }),
         StepKind::Vanishes { who } if watched(who) => {
             link_to(who).map_or(Guard::Open, |link| Guard::Arrives { link, expect: Expect::Drop, since })
         }
         StepKind::Quiet { who, duration } => {
-            let links = who.iter().filter_map(link_to).collect();
+            let listeners: Vec<usize> =
+                who.iter().filter_map(|name| scope.members(name).ok()).flatten().collect();
+            let links = shared_now.links_of(&listeners);
             let until = duration.map_or_else(|| shared_now.settled_at(), |duration| began + duration);
             Guard::Silence { links, until }
         }
@@ -1066,7 +1336,12 @@ fn optionally(shared: &Rc<RefCell<Shared>>, scope: &Scope, block: &Block) -> Res
                 if shared.cast[from].under_test {
                     let cites = ids(&step.cites);
                     let bindings = Rc::clone(&scope.bindings);
-                    shared.allowed.push(Allowed { link_of: (from, to), payload: payload.clone(), bindings, cites });
+                    shared.allowed.push(Allowed {
+                        link_of: (from, to),
+                        payload: payload.clone(),
+                        bindings,
+                        cites,
+                    });
                 }
             }
         }
@@ -1111,15 +1386,16 @@ fn does(
     if !shared.cast[one].under_test {
         return Ok(());
     }
-    let mut line = json!({ "does": stimulus });
+    let mut order = Stimulus { does: stimulus.to_owned(), with: Value::Null };
     if let Some(with) = with {
         let mut bindings = scope.bindings.borrow_mut();
-        line["with"] = generate(with, &mut bindings, &mut shared.rng).map_err(|error| scope.broken_flow(step, error))?;
+        order.with =
+            generate(with, &mut bindings, &mut shared.rng).map_err(|error| scope.broken_flow(step, error))?;
     }
     let received = shared.current[one].map_or(0, |link| shared.links[link].received);
     shared.stimulated = Some((one, received));
     shared.last_cause = shared.now;
-    shared.outputs.push_back(Output::Stimulus(one, line.to_string()));
+    shared.outputs.push_back(Output::Stimulus(one, order));
     Ok(())
 }
 
@@ -1133,21 +1409,27 @@ async fn served(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step) -> Res
         let file = Arc::new(file);
         let (cast, names) = crate::runner::plan::cast(&file, &shared.protocol, &shared.plan.role);
         // A client under test serves nobody.
-        if !cast.iter().any(|one| one.under_test && one.listens) {
+        if !shared.plan.datagrams && !cast.iter().any(|one| one.under_test && one.listens) {
             return Ok(());
         }
         shared.served_runs += 1;
         let run = shared.served_runs;
         let places: Vec<usize> = cast.into_iter().map(|one| shared.join(one, run)).collect();
-        let names = names.into_iter().map(|(name, members)| (name, members.iter().map(|one| places[*one]).collect()));
+        let names: BTreeMap<String, Vec<usize>> = names
+            .into_iter()
+            .map(|(name, members)| (name, members.iter().map(|one| places[*one]).collect()))
+            .collect();
         let mut bindings = Bindings::default();
+        for (name, members) in &names {
+            shared.introduce_as(name, members, &mut bindings);
+        }
         for (name, bound) in &shared.plan.bound {
             bindings.bind(name, bound.clone());
         }
         let line = scope.file.line(step.span.start);
         let inner = Scope {
             bindings: Rc::new(RefCell::new(bindings)),
-            names: Rc::new(names.collect()),
+            names: Rc::new(names),
             file: Arc::clone(&file),
             window: None,
             fallback: Rc::new(Vec::new()),
@@ -1172,8 +1454,16 @@ impl Shared {
         {
             return known;
         }
+        if self.plan.datagrams {
+            let address = self.spare_addresses.pop_front();
+            self.addresses.push(address);
+        }
         let name = format!("served.{run}.{}", one.name);
-        self.parties.push(crate::monitor::Party { name: name.clone(), role: one.role.clone(), under_test: false });
+        self.parties.push(crate::monitor::Party {
+            name: name.clone(),
+            role: one.role.clone(),
+            under_test: false,
+        });
         self.cast.push(Participant { name, ..one });
         self.current.push(None);
         self.requests.push(std::collections::VecDeque::new());
