@@ -100,12 +100,13 @@ impl Filter for RuleFilter {
     ) {
         let mut text = match &action {
             WireAction::Send(Message::Text(text)) => Some(text.clone()),
+            WireAction::Close(code, _) => code.map(|code| code.to_string()),
             _ => None,
         };
         let verb = kind_of(&action).and_then(|kind| self.rule_for(On::Send, kind, link, &mut text));
-        let action = match &text {
-            Some(text) => WireAction::Send(Message::Text(text.clone())),
-            None => action,
+        let action = match (&text, action) {
+            (Some(text), WireAction::Send(Message::Text(_))) => WireAction::Send(Message::Text(text.clone())),
+            (_, action) => action,
         };
         let Some(verb) = verb else {
             self.push(link, action, out);

@@ -44,7 +44,7 @@ pub struct Rule {
     pub frame: FrameKind,
     /// Which messages, by their JSON.
     pub when: Option<Pattern>,
-    /// Which messages, by their text.
+    /// Which messages, by their text; which Close frames, by their code.
     pub raw: Option<Regex>,
     /// Only the n-th on each link.
     pub nth: Option<u32>,
@@ -234,7 +234,9 @@ impl Entry {
             })?),
             None => None,
         };
+        // A rewrite looks for its text in whatever `when` catches.
         let raw = match &self.raw {
+            _ if self.verb == "rewrite" => None,
             Some(text) => Some(Regex::new(text).map_err(|error| format!("`raw`: {error}"))?),
             None => None,
         };

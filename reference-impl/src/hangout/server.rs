@@ -160,7 +160,7 @@ impl Server {
         if self.closing.contains(&link) || self.table.get(link).is_none() {
             return;
         }
-        if self.memory.ungreeted.contains_key(&link) {
+        if matches!(frame, Frame::Text(_)) && self.memory.ungreeted.contains_key(&link) {
             return;
         }
         match frame {
@@ -230,7 +230,8 @@ impl Server {
             To::Server => {}
             To::Peers(addresses) => {
                 let known = |address: &String| self.table.link_of(address).is_some();
-                if self.has(Fault::ClosesOnUnknownAddress) && !addresses.iter().all(|one| one == EVERYONE || known(one)) {
+                let unknown = |one: &String| one != EVERYONE && !known(one);
+                if self.has(Fault::ClosesOnUnknownAddress) && addresses.len() == 1 && addresses.iter().any(unknown) {
                     self.close(now, link, CloseReason::Malformed, out);
                     return;
                 }

@@ -22,6 +22,9 @@ const GRACE: Duration = Duration::from_millis(750);
 /// A message is a failed attempt at what was expected when so large a part of its top level fits.
 const SAME_KIND: f64 = 0.5;
 
+/// A message that a judge has accused already is a failed attempt only when so much of it fits.
+const UNMISTAKABLE: f64 = 0.75;
+
 /// What is waited for on a link.
 #[derive(Clone, Debug)]
 pub(super) enum Expect {
@@ -186,8 +189,11 @@ impl Shared {
             if !stale && let Ok(bound) = fits(expect, &arrived.what, bindings) {
                 return Scan::Fits(place, bound);
             }
+            // What was accused already stands in nobody's way, unless it is plainly a failed attempt at this.
+            let aside = background
+                || (arrived.judged && likeness(expect, &arrived.what, bindings) < UNMISTAKABLE);
             // Datagrams have no order: what waits before the one that fits stands in nobody's way.
-            if !background
+            if !aside
                 && !self.links[link].is_datagrams()
                 && self.allowed_at(link, &arrived.what).is_none()
             {

@@ -1064,6 +1064,7 @@ impl Shared {
     fn disturbance(&self, link: usize) -> Option<usize> {
         self.links[link].inbox.iter().position(|arrived| {
             matches!(arrived.what, Arrival::Text { .. } | Arrival::Binary(_))
+                && !arrived.judged
                 && !self.is_background(&arrived.what)
         })
     }

@@ -9,8 +9,8 @@ use super::super::state::{ChangeSet, Connection, Listing};
 use super::{Server, ServerEvent, next_beat};
 use crate::machine::{LinkId, Message, Outbox, Time};
 
-/// Every how many checks a slow server looks for one kind of change (planted fault).
-const SLOW: u128 = 4;
+/// At which checks a slow server looks for one kind of change (planted fault).
+const SLOW: u128 = 6;
 /// How often a server that cannot be silent says something (planted fault).
 const CHATTER: Duration = Duration::from_secs(4);
 
@@ -106,6 +106,7 @@ impl Server {
     }
 
     fn is_stale(&self, for_first: bool, one: &Connection, changes: &ChangeSet) -> bool {
-        self.has(Fault::StaleTableForFirst) && for_first && changes.opened.contains(&one.token)
+        let first = self.table.first_token().is_some_and(|first| first == one.token);
+        self.has(Fault::StaleTableForFirst) && for_first && !first && changes.opened.contains(&one.token)
     }
 }

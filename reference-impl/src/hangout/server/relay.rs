@@ -87,7 +87,7 @@ impl Server {
 fn is_falsy(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
-        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::Number(number) => number.as_u64() == Some(0),
         Value::String(text) => text.is_empty(),
         _ => false,
     }
