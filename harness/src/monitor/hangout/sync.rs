@@ -254,8 +254,14 @@ impl Sync {
                 link.token.clone().map(|token| (token, maybe))
             })
             .collect();
-        let came: BTreeMap<String, Time> =
-            self.links.values().filter_map(|link| Some((link.token.clone()?, link.opened_at))).collect();
+        // Those who came after the reader and went so soon that no check need have fallen between.
+        let here = self.links.get(&seen.link).map(|link| link.opened_at + IN_FLIGHT + self.config.slack);
+        let brief = |link: &Link| {
+            let went = link.closed_at.unwrap_or(seen.at);
+            here.is_some_and(|here| here < link.opened_at) && went.since(link.opened_at) < SYNC_LIMIT
+        };
+        let came: BTreeMap<String, bool> =
+            self.links.values().filter_map(|link| Some((link.token.clone()?, brief(link)))).collect();
         let unknown_is_ours = self.knows_everybody(seen.at);
         let settle = SETTLE + self.config.slack;
         let (certainly, late) = (IN_FLIGHT + self.config.slack, self.late);
@@ -280,7 +286,7 @@ impl Sync {
         }
         for token in &lists.closed {
             let never_opened = match came.get(token) {
-                Some(came) => *came > link.opened_at + certainly,
+                Some(brief) => *brief && link.token.as_ref().is_some_and(|own| link.opened.contains(own)),
                 None => unknown_is_ours && seen.at.since(link.opened_at) > settle,
             };
             if !link.closed.insert(token.clone()) {
@@ -692,6 +698,10 @@ impl Sync {
             for (name, value) in writes.values.iter().filter(|(_, value)| value.is_string()) {
                 let shown = entry.and_then(|entry| entry.get(name));
                 if shown == Some(value) {
+                    // One that was under way when the write was sent shows what was before.
+                    if writes.maybe_at.is_some_and(|wrote| wrote + certainly >= seen.at) {
+                        continue;
+                    }
                     writes.shown.entry(name.clone()).or_insert(seen.at);
                 } else if shown.is_none() && writes.shown.get(name).is_some_and(|at| *at + certainly < seen.at) {
                     let message = format!("the property {name:?} of {}, shown before, is not shown to {}", link.client.name, seen.to.name);
@@ -875,7 +885,9 @@ impl Monitor for Sync {
                 }
             }
             what if from_server => {
-                if let Some(packet) = packet(what).filter(|packet| packet.from == "server") {
+                // What still comes after a goodbye is not read.
+                let open = self.links.get(&seen.link).is_some_and(Link::is_open);
+                if let Some(packet) = packet(what).filter(|packet| open && packet.from == "server") {
                     match packet.kind {
                         "changes" => self.changes(seen, packet.whole, rulings),
                         "metadata" => self.metadata(seen, packet.whole, rulings),

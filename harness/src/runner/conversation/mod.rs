@@ -692,7 +692,14 @@ impl Shared {
                     continue;
                 }
                 let link = &self.links[index];
-                let Some(requirement) = self.plan.unexpected.clone() else { continue };
+                // Those of a `served` conversation have nothing to do with what the flow is about.
+                let of_flow = link.played < self.plan.cast.len();
+                let default = || {
+                    let default = self.protocol.settings.unexpected.clone();
+                    default.filter(|id| self.protocol.catalogue.binds(id, &self.plan.role))
+                };
+                let unexpected = if of_flow { self.plan.unexpected.clone() } else { default() };
+                let Some(requirement) = unexpected.filter(|_| !self.plan.settings.shared) else { continue };
                 let receiver = self.parties[link.played].name.clone();
                 let finding = Finding {
                     requirement: Some(requirement),

@@ -61,7 +61,8 @@ impl Server {
                 None => {}
             }
         }
-        if addresses.len() > 1 && self.has(Fault::ArrayGoesToAll) {
+        let known = |address: &String| self.table.link_of(address).is_some();
+        if self.has(Fault::ArrayGoesToAll) && addresses.len() > 1 && addresses.iter().all(known) {
             targets.extend(links);
         }
         targets
