@@ -112,10 +112,14 @@ faults! {
     FalsyPayloadBecomesObject = "falsy-payload-becomes-object",
     /// Forgets its properties when it loses its connection (CLIENT-7).
     ForgetsPropertiesAfterReconnect = "forgets-properties-after-reconnect",
+    /// Forgets its properties when its connection is cut without a Close (CLIENT-7).
+    ForgetsPropertiesAfterReset = "forgets-properties-after-reset",
     /// Tells of one that came and went between two checks in `closed` only (CHG-7).
     ForgetsShortLived = "forgets-short-lived",
     /// Leaves for good when it gets something malformed (CLIENT-6).
     GivesUpOnMalformed = "gives-up-on-malformed",
+    /// Leaves for good when somebody speaks whom it was not told of (CLIENT-6).
+    GivesUpOnStrangers = "gives-up-on-strangers",
     /// Announces each change by itself instead of collecting them (SYNC-4).
     ImmediateSync = "immediate-sync",
     /// Gives a newcomer the properties of whoever left last (PROP-10).
