@@ -216,12 +216,17 @@ impl Sync {
     fn changes(&mut self, seen: &Seen<'_>, whole: &Value, rulings: &mut Rulings) {
         let Some(body) = whole.get("changes").filter(|body| body.is_object()) else { return };
         let owned = |name: &str| strings(body.get(name)).into_iter().map(str::to_owned).collect::<Vec<_>>();
-        let lists =
+        let mut lists =
             Lists { opened: owned("opened"), closed: owned("closed"), properties: owned("properties") };
         if self.is_idle(seen.at) && !self.is_news(seen.link, &lists) {
             self.quiet_broken(seen, whole, rulings);
         }
         self.set_rules(seen, &lists, whole, rulings);
+        // Twice in one list is judged by now, and is no second announcement.
+        for list in [&mut lists.opened, &mut lists.closed, &mut lists.properties] {
+            let mut known = BTreeSet::new();
+            list.retain(|token| known.insert(token.clone()));
+        }
         self.late_news(seen, &lists, rulings);
         let writers: BTreeMap<String, Option<Time>> = self
             .links
