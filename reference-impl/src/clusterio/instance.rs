@@ -166,7 +166,13 @@ impl InstanceConfig {
     }
 
     /// Sets a known field from text, as a control asks for it; id and slave are protected from that.
-    pub(super) fn set(&mut self, path: &str, text: &str, plugins: bool, protects: bool) -> Result<(), String> {
+    pub(super) fn set(
+        &mut self,
+        path: &str,
+        text: &str,
+        plugins: bool,
+        protects: bool,
+    ) -> Result<(), String> {
         let Some((group, field)) = path.split_once('.') else {
             return Err(format!("`{path}` is not a field: a group, a point and a name"));
         };

@@ -107,11 +107,25 @@ impl Monitor for Directions {
             }
             None if ways(EVENTS, kind).is_some() => {
                 let text = format!("the event `{kind}_event` is called `{kind}`");
-                rulings.broken("CLUSTERIO-EVT-2", party, at, text, format!("`{kind}_event`"), message.whole.clone());
+                rulings.broken(
+                    "CLUSTERIO-EVT-2",
+                    party,
+                    at,
+                    text,
+                    format!("`{kind}_event`"),
+                    message.whole.clone(),
+                );
             }
             None if ways(REQUESTS, kind).is_some() => {
                 let text = format!("the request `{kind}_request` is called `{kind}`");
-                rulings.broken("CLUSTERIO-REQ-11", party, at, text, format!("`{kind}_request`"), message.whole.clone());
+                rulings.broken(
+                    "CLUSTERIO-REQ-11",
+                    party,
+                    at,
+                    text,
+                    format!("`{kind}_request`"),
+                    message.whole.clone(),
+                );
             }
             None => {}
         }

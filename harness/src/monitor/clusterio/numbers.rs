@@ -71,7 +71,14 @@ impl Monitor for Numbers {
         let mut series = series;
         if message.kind.ends_with("_request") && !series.requests.insert(seq) {
             let text = format!("two requests of {} on this connection have the number {seq}", party.name);
-            rulings.broken("CLUSTERIO-SEQ-1", party, at, text, "a number of its own for each request", actual());
+            rulings.broken(
+                "CLUSTERIO-SEQ-1",
+                party,
+                at,
+                text,
+                "a number of its own for each request",
+                actual(),
+            );
         } else if message.kind.ends_with("_request") {
             rulings.kept("CLUSTERIO-SEQ-1", party, at);
         }
@@ -88,7 +95,8 @@ impl Monitor for Numbers {
                 rulings.broken("CLUSTERIO-SEQ-4", party, at, text, format!("{expected}"), actual());
             }
             (false, None) => {
-                let text = format!("the first message of {} on this connection has the number {seq}", party.name);
+                let text =
+                    format!("the first message of {} on this connection has the number {seq}", party.name);
                 rulings.broken("CLUSTERIO-SEQ-2", party, at, text, "1", actual());
             }
             (false, Some(last)) => {
@@ -101,7 +109,8 @@ impl Monitor for Numbers {
         self.series.insert(key, series);
         self.latest.entry(party.name.clone()).or_default().insert(seen.link, seq);
         self.series.entry((seen.link, seen.to.name.clone())).or_default().heard = Some(seq);
-        let links = self.series.iter().filter(|((_, name), series)| *name == party.name && series.sent > 1).count();
+        let links =
+            self.series.iter().filter(|((_, name), series)| *name == party.name && series.sent > 1).count();
         if links > 1 {
             rulings.kept("CLUSTERIO-SEQ-4", party, at);
         }

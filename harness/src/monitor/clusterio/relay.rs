@@ -10,7 +10,8 @@ use super::{Message, integer, message, results, sides};
 use crate::monitor::{Monitor, Rulings, Seen};
 
 /// Commands that the master passes on as they are.
-const FORWARDED: &[&str] = &["start_instance", "create_save", "stop_instance", "delete_instance", "send_rcon"];
+const FORWARDED: &[&str] =
+    &["start_instance", "create_save", "stop_instance", "delete_instance", "send_rcon"];
 /// Events that go to all other slaves.
 const BROADCAST: &[&str] = &["global_chat:chat_event", "research_sync:finished_event"];
 
@@ -81,7 +82,14 @@ impl Relay {
             self.output(seen, message, rulings);
         } else if BROADCAST.contains(&message.kind) {
             let text = format!("a control is told `{}`", message.kind);
-            rulings.broken("CLUSTERIO-EVT-7", master, at, text, "that slaves are told only", message.whole.clone());
+            rulings.broken(
+                "CLUSTERIO-EVT-7",
+                master,
+                at,
+                text,
+                "that slaves are told only",
+                message.whole.clone(),
+            );
         }
         let Some(stem) = message.kind.strip_suffix("_response") else { return };
         let to = message.data.get("seq").and_then(integer);
@@ -195,7 +203,14 @@ impl Relay {
                 .is_some_and(|(.., links)| links.len() == 1 && links.contains(&seen.link));
             if back {
                 let text = format!("a slave is told its own `{}`", message.kind);
-                rulings.broken("CLUSTERIO-EVT-7", master, at, text, "that the others are told", message.whole.clone());
+                rulings.broken(
+                    "CLUSTERIO-EVT-7",
+                    master,
+                    at,
+                    text,
+                    "that the others are told",
+                    message.whole.clone(),
+                );
             }
         }
         let (Some(stem), Some(seq)) = (message.kind.strip_suffix("_request"), message.seq) else { return };
@@ -207,16 +222,16 @@ impl Relay {
         if !FORWARDED.contains(&stem) {
             return;
         }
-        let waiting = |command: &&mut Command| command.stem == stem && command.passed.is_none() && !command.done;
-        if let Some(command) = self.commands.iter_mut().filter(waiting).find(|command| command.data == *message.data) {
+        let waiting =
+            |command: &&mut Command| command.stem == stem && command.passed.is_none() && !command.done;
+        if let Some(command) =
+            self.commands.iter_mut().filter(waiting).find(|command| command.data == *message.data)
+        {
             command.passed = Some((seen.link, seq));
             rulings.kept("CLUSTERIO-REQ-15", master, at);
-        } else if let Some(command) = self
-            .commands
-            .iter_mut()
-            .filter(waiting)
-            .find(|command| instance(message.data).is_none() || instance(&command.data) == instance(message.data))
-        {
+        } else if let Some(command) = self.commands.iter_mut().filter(waiting).find(|command| {
+            instance(message.data).is_none() || instance(&command.data) == instance(message.data)
+        }) {
             command.passed = Some((seen.link, seq));
             let text = "the slave is asked something else than the control asked";
             let expected = Value::Object(command.data.clone()).to_string();
