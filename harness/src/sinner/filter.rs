@@ -15,6 +15,9 @@ pub struct RuleFilter {
     /// Where messages carry their number, and the number given last on each link.
     renumber: Option<String>,
     numbers: BTreeMap<LinkId, u64>,
+    /// Where answers refer to it, and what each number was before.
+    answers: Option<String>,
+    meant: BTreeMap<(LinkId, u64), Value>,
     /// How often each rule has caught something, by link.
     caught: BTreeMap<(usize, LinkId), u32>,
     /// What is held back, in order; what follows on the same link waits behind it.
@@ -30,6 +33,8 @@ impl RuleFilter {
             rules: sinner.rules.clone(),
             renumber: sinner.renumber.clone(),
             numbers: BTreeMap::new(),
+            answers: sinner.answers.clone(),
+            meant: BTreeMap::new(),
             caught: BTreeMap::new(),
             held: Vec::new(),
             postponed: Vec::new(),
@@ -74,6 +79,20 @@ impl RuleFilter {
         None
     }
 
+    /// What an answer refers to, as the machine knows it.
+    fn as_meant(&self, link: LinkId, frame: ReceivedFrame) -> ReceivedFrame {
+        let (Some(pointer), ReceivedFrame::Text(bytes)) = (&self.answers, &frame) else { return frame };
+        let Ok(mut value) = serde_json::from_slice::<Value>(bytes) else { return frame };
+        let number = value.pointer(pointer).and_then(Value::as_u64);
+        match (number.and_then(|number| self.meant.get(&(link, number))), value.pointer_mut(pointer)) {
+            (Some(meant), Some(place)) => {
+                *place = meant.clone();
+                ReceivedFrame::Text(value.to_string().into_bytes())
+            }
+            _ => frame,
+        }
+    }
+
     /// Numbers what leaves.
     fn number(&mut self, out: &mut [(LinkId, WireAction)]) {
         let Some(pointer) = self.renumber.clone() else { return };
@@ -84,7 +103,8 @@ impl RuleFilter {
             {
                 let number = self.numbers.entry(*link).or_default();
                 *number += 1;
-                *place = Value::from(*number);
+                let meant = std::mem::replace(place, Value::from(*number));
+                self.meant.insert((*link, *number), meant);
                 *text = value.to_string();
             }
         }
@@ -192,6 +212,7 @@ impl Filter for RuleFilter {
     }
 
     fn incoming(&mut self, _now: Time, link: LinkId, frame: ReceivedFrame, out: &mut Vec<ReceivedFrame>) {
+        let frame = self.as_meant(link, frame);
         let (kind, mut text) = match &frame {
             ReceivedFrame::Text(bytes) => {
                 (FrameKind::Text, Some(String::from_utf8_lossy(bytes).into_owned()))

@@ -36,6 +36,8 @@ pub struct Sinner {
     /// Where messages carry their number: what the rules let out is numbered anew on each link, as if the machine had
     /// never meant to say anything else.
     pub renumber: Option<String>,
+    /// Where an answer refers to that number: it is given back to the machine as it knows it.
+    pub answers: Option<String>,
 }
 
 /// One rule between the reference machine and the wire.
@@ -184,6 +186,7 @@ struct File {
     #[serde(default, rename = "rule")]
     rules: Vec<Entry>,
     renumber: Option<String>,
+    answers: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -226,6 +229,7 @@ impl Sinner {
             fault: file.fault,
             rules,
             renumber: file.renumber,
+            answers: file.answers,
         })
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::catalogue::{Direction, Kind, Reading, classify, requests, whole};
 use super::config::{ControlConfig, Fault};
-use super::error::CloseReason;
+use super::error::{CloseReason, DecodeError};
 use super::line::Line;
 use super::message::{Envelope, object};
 use crate::machine::{Frame, Input, LinkId, Machine, Message, Outbox, Request, Time, WireFault};
@@ -100,7 +100,7 @@ impl Control {
                     self.invalid("Malformed", out);
                 }
                 Ok(envelope) => self.message(now, &envelope, out),
-                Err(_) if self.has(Fault::CrashesOnMalformed) => self.crash(out),
+                Err(DecodeError::Malformed(_)) if self.has(Fault::CrashesOnMalformed) => self.crash(out),
                 Err(_) => self.invalid("Malformed", out),
             },
             Frame::Binary(_) => {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::catalogue::{Direction, Kind, Reading, classify, whole};
 use super::config::{Fault, SlaveConfig};
-use super::error::CloseReason;
+use super::error::{CloseReason, DecodeError};
 use super::instance::{InstanceConfig, is_directory_name};
 use super::line::Line;
 use super::message::{Envelope, object};
@@ -111,7 +111,7 @@ impl Slave {
                     self.invalid("Malformed", out);
                 }
                 Ok(envelope) => self.message(&envelope, out),
-                Err(_) if self.has(Fault::CrashesOnMalformed) => self.crash(out),
+                Err(DecodeError::Malformed(_)) if self.has(Fault::CrashesOnMalformed) => self.crash(out),
                 Err(_) => self.invalid("Malformed", out),
             },
             Frame::Binary(_) => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
 
+use super::plain::is_plain;
 use super::{ANSWER, Message, integer, message, sides};
 use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen, What};
 
@@ -95,14 +96,13 @@ impl Answers {
         }
     }
 
-    fn judge_overdue(&mut self, now: Time, rulings: &mut Rulings) {
-        let limit = ANSWER + self.slack;
+    fn judge_overdue(&mut self, now: Time, limit: Duration, rulings: &mut Rulings) {
         for ((link, _), ear) in &mut self.ears {
             if !ear.open || self.strange.contains(link) {
                 continue;
             }
             for asked in ear.asked.iter_mut().filter(|asked| !asked.answered && !asked.overdue) {
-                if now.since(asked.at) > limit && DIRECT.contains(&asked.stem.as_str()) {
+                if now.since(asked.at) >= limit && DIRECT.contains(&asked.stem.as_str()) {
                     asked.overdue = true;
                     let text = format!("the `{}_request` number {} is not answered", asked.stem, asked.seq);
                     let expected = "a response within 5 s";
@@ -110,22 +110,6 @@ impl Answers {
                 }
             }
         }
-    }
-}
-
-/// Plainly well-formed requests: anything else may be answered with `close` (A15, A16).
-fn is_plain(message: Message<'_>, stem: &str) -> bool {
-    let data = message.data;
-    match stem {
-        "list_slaves" | "list_instances" | "statistics_exporter:get_metrics" => data.is_empty(),
-        "get_instance_config" => {
-            data.len() == 1 && data.get("instance_id").is_some_and(|id| integer(id).is_some())
-        }
-        "set_instance_output_subscriptions" => {
-            let ids = data.get("instance_ids").and_then(Value::as_array);
-            data.len() == 1 && ids.is_some_and(|ids| ids.iter().all(|id| integer(id).is_some()))
-        }
-        _ => false,
     }
 }
 
@@ -177,7 +161,8 @@ impl Monitor for Answers {
         let Some(seq) = message.seq else { return };
         let at = seen.at;
         if let Some(stem) = message.kind.strip_suffix("_request") {
-            let plain = is_plain(message, stem);
+            // Anything else may be answered with `close` (A15, A16).
+            let plain = is_plain(seen.from, seen.to, &message);
             let stem = stem.to_owned();
             self.ear(seen.link, seen.to).asked.push(Asked {
                 stem,
@@ -194,7 +179,7 @@ impl Monitor for Answers {
     }
 
     fn deadline(&self) -> Option<Time> {
-        let limit = ANSWER + self.slack + Duration::from_millis(1);
+        let limit = ANSWER + self.slack;
         let open = self.ears.iter().filter(|((link, _), ear)| ear.open && !self.strange.contains(link));
         open.flat_map(|(_, ear)| &ear.asked)
             .filter(|asked| !asked.answered && !asked.overdue && DIRECT.contains(&asked.stem.as_str()))
@@ -203,11 +188,12 @@ impl Monitor for Answers {
     }
 
     fn due(&mut self, now: Time, rulings: &mut Rulings) {
-        self.judge_overdue(now, rulings);
+        self.judge_overdue(now, ANSWER + self.slack, rulings);
     }
 
     fn finish(&mut self, now: Time, rulings: &mut Rulings) {
-        self.judge_overdue(now, rulings);
+        // A flow that waited for the answer has waited no longer than this.
+        self.judge_overdue(now, ANSWER, rulings);
         for ear in self.ears.values().filter(|ear| ear.open && !ear.told.is_empty()) {
             rulings.kept("CLUSTERIO-EVT-1", &ear.party, now);
         }

@@ -1,13 +1,16 @@
 //! Rules over a clusterio conversation (clusterio.md sections 2, 3, 6 and 7). Each file holds one family: [`numbers`]
 //! the series of each side, [`handshake`] what comes before `ready`, [`answers`] requests, responses and events,
-//! [`relay`] what passes the master from one link to another, [`closing`] `close` and the end, [`catalogue`] types and
+//! [`relay`] what passes the master from one link to another, [`closing`] `close` and the end, [`leaving`] those who
+//! leave without a reason, [`catalogue`] types and
 //! directions, [`secrets`] tokens. What section 6 tolerates is tolerated here; what is not certain stays unsaid.
 
 mod answers;
 mod catalogue;
 mod closing;
 mod handshake;
+mod leaving;
 mod numbers;
+mod plain;
 mod relay;
 mod secrets;
 
@@ -28,6 +31,7 @@ pub fn monitors(config: &MonitorConfig) -> Vec<Box<dyn Monitor>> {
         Box::new(numbers::Numbers::new(config)),
         Box::new(handshake::Handshakes::new(config)),
         Box::new(answers::Answers::new(config)),
+        Box::new(leaving::Leavings::default()),
         Box::new(relay::Relay::default()),
         Box::new(closing::Closings::new(config)),
         Box::new(catalogue::Directions::default()),
@@ -42,6 +46,7 @@ pub const WATCHED: &[&str] = &[
     "CLUSTERIO-SEQ-2",
     "CLUSTERIO-SEQ-3",
     "CLUSTERIO-SEQ-4",
+    "CLUSTERIO-SEQ-5",
     "CLUSTERIO-HS-1",
     "CLUSTERIO-HS-3",
     "CLUSTERIO-HS-4",
@@ -57,10 +62,13 @@ pub const WATCHED: &[&str] = &[
     "CLUSTERIO-EVT-5",
     "CLUSTERIO-EVT-6",
     "CLUSTERIO-EVT-7",
+    "CLUSTERIO-EVT-8",
     "CLUSTERIO-REQ-1",
     "CLUSTERIO-REQ-2",
     "CLUSTERIO-REQ-3",
     "CLUSTERIO-REQ-4",
+    "CLUSTERIO-REQ-8",
+    "CLUSTERIO-REQ-10",
     "CLUSTERIO-REQ-11",
     "CLUSTERIO-REQ-15",
     "CLUSTERIO-REQ-16",
