@@ -275,7 +275,8 @@ fn source_text(finding: &Finding, number: usize, flow: &FlowResult, file: &FlowF
     for number in numbers.into_iter().take(SOURCE_LINES) {
         let Some(line) = file.source.lines().nth(number.saturating_sub(1)) else { continue };
         let line = line.trim_end();
-        let begins: usize = file.source.split_inclusive('\n').take(number.saturating_sub(1)).map(str::len).sum();
+        let begins: usize =
+            file.source.split_inclusive('\n').take(number.saturating_sub(1)).map(str::len).sum();
         let place = |offset: usize| {
             let offset = offset.clamp(begins, begins + line.len()) - begins;
             line.get(..offset).map_or(0, |before| before.chars().count())
@@ -286,7 +287,8 @@ fn source_text(finding: &Finding, number: usize, flow: &FlowResult, file: &FlowF
         // Of a line that is too long the part around the first mark is shown.
         let first = marks.iter().map(|(start, _)| *start).min().unwrap_or(0);
         let room = WIDTH - 11;
-        let from = if chars.len() <= room { 0 } else { first.saturating_sub(room / 2).min(chars.len() - room) };
+        let from =
+            if chars.len() <= room { 0 } else { first.saturating_sub(room / 2).min(chars.len() - room) };
         let shown: String = chars[from..].iter().take(room).collect();
         text.push_str(&format!("    {number:>4} | {}\n", escape(&shown)));
         let mut under = vec![' '; room];
