@@ -1,6 +1,7 @@
 //! Reports: pure functions from the events of a run to text. A recorded run gives the same reports.
 
 pub mod badge;
+pub mod compare;
 pub mod difference;
 pub mod folder;
 pub mod github;
@@ -10,6 +11,7 @@ pub mod json;
 pub mod junit;
 pub mod markdown;
 pub mod sequence;
+pub mod standing;
 pub mod tap;
 pub mod text;
 

@@ -54,6 +54,8 @@ pub struct RunSettings {
     pub told: bool,
     /// Seeds everything that is drawn.
     pub seed: u64,
+    /// Flows that are not run, as patterns with `*`, and why.
+    pub skips: Vec<(String, String)>,
 }
 
 impl RunSettings {
@@ -74,6 +76,7 @@ impl RunSettings {
             addresses: true,
             told: true,
             seed,
+            skips: Vec::new(),
         }
     }
 }
