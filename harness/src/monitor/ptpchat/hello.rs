@@ -21,6 +21,8 @@ const GAPS: usize = 5;
 const OUR_PAUSE: Duration = Duration::from_millis(1800);
 /// Silence after which nobody need be greeted, and after which nobody may be who is not configured (section 3.7).
 const FORGOTTEN: Duration = Duration::from_secs(130);
+/// Silence that is borne by every node.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The greetings of a watched node to one socket of somebody else.
 struct Line {
@@ -32,6 +34,8 @@ struct Line {
     /// The gaps between two greetings in times when the other end greeted too, each with its end.
     gaps: Vec<(Duration, Time)>,
     silence_told: bool,
+    /// The other end has closed its socket.
+    closed: bool,
 }
 
 pub(super) struct Hello {
@@ -54,6 +58,7 @@ impl Hello {
             last: None,
             gaps: Vec::new(),
             silence_told: false,
+            closed: false,
         })
     }
 
@@ -132,7 +137,11 @@ impl Hello {
 
 impl Monitor for Hello {
     fn observe(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
-        if matches!(seen.what, What::Closed) {
+        if matches!(seen.what, What::Closed)
+            && let Some((from, to)) = ends(seen)
+            && let Some(line) = self.lines.get_mut(&(to, from))
+        {
+            line.closed = true;
             return;
         }
         let Some(seen_message) = message(&seen.what) else { return };
@@ -161,17 +170,27 @@ impl Monitor for Hello {
             if line.gaps.len() >= GAPS {
                 line.judge(slack, rulings);
             }
-            if let Some((theirs, _)) = line.theirs
-                && now.since(theirs) > FORGOTTEN + slack
-                && !line.silence_told
-            {
-                rulings.kept("PTPCHAT-HELLO-12", &line.by, now);
-            }
+            line.judge_silence(now, slack, rulings);
         }
     }
 }
 
 impl Line {
+    /// Somebody stopped greeting long ago, and reads on.
+    fn judge_silence(&self, now: Time, slack: Duration, rulings: &mut Rulings) {
+        let (Some((theirs, _)), Some(last)) = (self.theirs, self.last) else { return };
+        if self.closed || self.silence_told || now.since(theirs) <= FORGOTTEN + slack {
+            return;
+        }
+        if last + LONGEST + slack < theirs + PATIENCE {
+            let message = format!("the last HELLO came {:.1} s after the last of the other side", last.since(theirs).as_secs_f64());
+            let expected = "greetings for 5 s more, at least";
+            rulings.broken("PTPCHAT-HELLO-12", &self.by, last, message, expected, Value::Null);
+        } else {
+            rulings.kept("PTPCHAT-HELLO-12", &self.by, now);
+        }
+    }
+
     fn judge(&self, slack: Duration, rulings: &mut Rulings) {
         let long: Vec<_> = self.gaps.iter().filter(|(gap, _)| *gap > LONGEST + slack).collect();
         let excused = !self.loopback && long.len() == 1 && long[0].0 <= ONE_LOST + slack;

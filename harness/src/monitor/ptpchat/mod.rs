@@ -1,10 +1,11 @@
-//! Rules over a ptpchat conversation in datagrams (ptpchat.md sections 2, 3, 5 and 7). Each file holds one family: [`wire`]
+//! Rules over a ptpchat conversation (ptpchat.md sections 2, 3, 5 and 7). Each file holds one family: [`wire`]
 //! what a datagram is, [`hello`] greetings and who a node says it is, [`ack`] who acknowledges what to whom, [`connect`]
-//! what S makes of CONNECT. What the document tolerates is tolerated here; what is not certain stays unsaid.
+//! what S makes of CONNECT, [`hops`] how far messages go over TCP. What the document tolerates is tolerated here; what is not certain stays unsaid.
 
 mod ack;
 mod connect;
 mod hello;
+mod hops;
 mod wire;
 
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use super::{Monitor, MonitorConfig, Seen, What};
 /// All monitors of the protocol.
 pub fn monitors(config: &MonitorConfig) -> Vec<Box<dyn Monitor>> {
     if config.edition == TCP {
-        return vec![Box::new(wire::Wire::new(config))];
+        return vec![Box::new(wire::Wire::new(config)), Box::new(hops::Hops::default())];
     }
     vec![
         Box::new(wire::Wire::new(config)),
@@ -51,6 +52,8 @@ pub const WATCHED: &[&str] = &[
     "PTPCHAT-CONN-18",
     "PTPCHAT-ROUT-5",
     "PTPCHAT-ROBUST-2",
+    "PTPCHAT-TCP-1",
+    "PTPCHAT-TCP-5",
 ];
 
 /// The edition over streams.

@@ -40,8 +40,11 @@ impl Wire {
             ("PTPCHAT-WIRE-4", "the message starts with a byte order mark", "UTF-8 without one")
         } else if text.contains('\u{fffd}') && whole(text) {
             ("PTPCHAT-WIRE-4", "the message is not UTF-8", "UTF-8")
-        } else if self.datagrams && has_more(text) {
-            ("PTPCHAT-WIRE-3", "the datagram holds more than one JSON text", "exactly one message")
+        } else if has_more(text) {
+            match self.datagrams {
+                true => ("PTPCHAT-WIRE-3", "the datagram holds more than one JSON text", "exactly one message"),
+                false => ("PTPCHAT-TCP-1", "the frame holds more than one JSON text", "a length that fits one message"),
+            }
         } else if self.datagrams && text.contains("\"CONNECT\"") {
             ("PTPCHAT-CONN-18", "the CONNECT is not JSON", "a JSON object with all its braces")
         } else {
@@ -92,7 +95,9 @@ impl Monitor for Wire {
             Err(NotJson::BeyondUs) => {}
             Ok(Value::Object(object)) => {
                 let mut good = vec!["PTPCHAT-WIRE-1", "PTPCHAT-WIRE-2", "PTPCHAT-WIRE-4"];
-                if self.datagrams {
+                if !self.datagrams {
+                    good.push("PTPCHAT-TCP-1");
+                } else {
                     good.push("PTPCHAT-WIRE-3");
                     if object.get("msg_type").is_some_and(|verb| verb == "CONNECT") {
                         good.push("PTPCHAT-CONN-18");

@@ -222,6 +222,9 @@ impl Node {
     /// Nobody is spoken to at that machine any more.
     fn forget(&mut self, gone: &Peer, out: &mut Out) {
         out.event(NodeEvent::Gone(gone.address));
+        if self.has(Fault::ListsTheGone) {
+            self.planted.gone.push(Route { node_id: gone.id, address: Some(gone.address), hops: None });
+        }
         if gone.socket != ORDINARY && !self.peers.iter().any(|peer| peer.socket == gone.socket) {
             self.path_over(gone, out);
         }
@@ -308,7 +311,7 @@ impl Node {
             *next_routing = now + self.config.routing;
         }
         if hello {
-            if !self.has(Fault::ForgetsNobody) && !self.has(Fault::ListsTheGone) {
+            if !self.has(Fault::ForgetsNobody) {
                 for gone in self.peers.age(now, planted::dead(&self.config)) {
                     self.forget(&gone, out);
                 }

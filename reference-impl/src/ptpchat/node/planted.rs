@@ -18,6 +18,9 @@ const CROWD: usize = 500;
 /// Silence that a node takes offence at.
 const SILENCE: Duration = Duration::from_secs(3);
 
+/// When a node rests that does, and how long.
+const REST_AT: Duration = Duration::from_millis(8900);
+const REST: Duration = Duration::from_millis(2500);
 /// Silence that is too long for a node without patience.
 const BREATH: Duration = Duration::from_millis(1500);
 /// The longest datagram that every node reads (section 5).
@@ -30,6 +33,8 @@ pub(super) struct Memory {
     pub(super) local_port: u16,
     /// A message was acknowledged since the last HELLO.
     pub(super) acked_this_turn: bool,
+    /// Machines that are gone.
+    pub(super) gone: Vec<Route>,
     elsewhere: Option<SocketId>,
     deaf: bool,
     acknowledged: Vec<Guid>,
@@ -231,7 +236,8 @@ impl Node {
     pub(super) fn planted_silence(&self, now: Time) -> bool {
         let silent =
             |standing| matches!(standing, Standing::Alive { last_seen } if now >= last_seen + SILENCE);
-        self.has(Fault::DeadMachineStopsGreeting) && self.peers.iter().any(|peer| silent(peer.standing))
+        let rest = now.since_start() > REST_AT && now.since_start() < REST_AT + REST;
+        self.has(Fault::TakesARest) && rest || self.has(Fault::DeadMachineStopsGreeting) && self.peers.iter().any(|peer| silent(peer.standing))
     }
 
     pub(super) fn planted_crowd(&mut self) {
