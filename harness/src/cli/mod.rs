@@ -1,6 +1,7 @@
 //! The command line: what it takes, and what each command does with it.
 
 mod catalogue;
+mod live;
 mod output;
 mod serve;
 mod sinners;
@@ -71,6 +72,10 @@ enum What {
     Lint(catalogue::LintArgs),
     /// Run the reference implementation, to develop against
     Serve(serve::ServeArgs),
+    /// Stand between real clients and a real server, and judge both as they talk
+    Proxy(live::ProxyArgs),
+    /// Judge a recording: a trace, or a HAR file with WebSocket messages
+    Judge(live::JudgeArgs),
     /// Show that every planted fault is caught under its requirement, and only there
     Sinners(sinners::SinnersArgs),
     /// Show which flow or monitor keeps watch over each requirement
@@ -106,6 +111,8 @@ pub fn main() -> ExitCode {
         What::Fmt(args) => catalogue::fmt(args),
         What::Lint(args) => catalogue::lint(args, &corpus, colour),
         What::Serve(args) => serve::run(args, &corpus),
+        What::Proxy(args) => live::proxy(args, &corpus, colour),
+        What::Judge(args) => live::judge(args, &corpus, colour),
         What::Sinners(args) => sinners::run(args, &corpus, colour),
         What::Coverage(args) => catalogue::coverage(args, &corpus),
     };

@@ -1,6 +1,5 @@
 //! The requirements of a protocol: one list from which citations, `explain`, coverage and the reports are made.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -71,9 +70,6 @@ pub struct Requirement {
 pub struct Catalogue {
     #[serde(default, rename = "requirement")]
     requirements: Vec<Requirement>,
-    /// The more general role that a role plays too, from `protocol.toml`.
-    #[serde(skip)]
-    pub kinds: BTreeMap<String, String>,
 }
 
 impl Catalogue {
@@ -107,10 +103,19 @@ impl Catalogue {
         self.get(id).map_or(Level::Must, |requirement| requirement.level)
     }
 
+    /// True when `id` binds `role` in an edition.
+    pub fn binds_in(&self, id: &str, role: &str, edition: &str) -> bool {
+        self.binds(id, role) && self.is_of(id, edition)
+    }
+
+    /// True unless `id` is known to belong to other editions only.
+    pub fn is_of(&self, id: &str, edition: &str) -> bool {
+        self.get(id)
+            .is_none_or(|known| known.editions.is_empty() || known.editions.iter().any(|one| one == edition))
+    }
+
     /// True when `id` binds `role`.
     pub fn binds(&self, id: &str, role: &str) -> bool {
-        let kind = self.kinds.get(role).map_or(role, String::as_str);
-        self.get(id)
-            .is_some_and(|requirement| requirement.roles.iter().any(|bound| bound == role || bound == kind))
+        self.get(id).is_some_and(|requirement| requirement.roles.iter().any(|bound| bound == role))
     }
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::judge::finding::{Finding, Judge, Ruling};
 
+pub mod cow;
 pub mod hangout;
 
 /// One end of a link.
@@ -127,6 +128,19 @@ impl Rulings {
         self.push(requirement, Ruling::Broken, by, at, message.into(), expected.into(), actual);
     }
 
+    /// A lawful but poorer reading was seen; the verdict is a warning.
+    pub fn tolerated(
+        &mut self,
+        requirement: &'static str,
+        by: &Party,
+        at: Time,
+        message: impl Into<String>,
+        expected: impl Into<String>,
+        actual: Value,
+    ) {
+        self.push(requirement, Ruling::Tolerated, by, at, message.into(), expected.into(), actual);
+    }
+
     /// Lawful, but worth telling; the verdict stands as it is.
     pub fn noted(
         &mut self,
@@ -190,6 +204,7 @@ pub trait Monitor {
 /// The monitors of a built-in protocol; none for an unknown name.
 pub fn monitors(protocol: &str, config: &MonitorConfig) -> Vec<Box<dyn Monitor>> {
     match protocol {
+        "cow" => cow::monitors(config),
         "hangout" => hangout::monitors(config),
         _ => Vec::new(),
     }
@@ -198,6 +213,7 @@ pub fn monitors(protocol: &str, config: &MonitorConfig) -> Vec<Box<dyn Monitor>>
 /// The requirements that the monitors of a protocol judge.
 pub fn watched(protocol: &str) -> &'static [&'static str] {
     match protocol {
+        "cow" => cow::WATCHED,
         "hangout" => hangout::WATCHED,
         _ => &[],
     }

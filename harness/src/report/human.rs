@@ -55,9 +55,10 @@ pub fn plan_line(event: &RunEvent, style: Style) -> String {
         _ => escape(&target.address),
     };
     let mut text = format!(
-        "{}  {} (edition {edition}) against {what}\n{planned} flows for the role {}, seed {seed}",
+        "{}  {} (edition {edition}) against {what}\n{planned} {} for the role {}, seed {seed}",
         style.strong(&format!("flowproof {flowproof}")),
         style.strong(protocol),
+        if *planned == 1 { "flow" } else { "flows" },
         target.role.replace(',', " and ")
     );
     for (reason, count) in skipped {
@@ -69,7 +70,7 @@ pub fn plan_line(event: &RunEvent, style: Style) -> String {
 
 /// One line for a flow.
 pub fn flow_line(flow: &FlowResult, style: Style) -> String {
-    let word = verdict_word(flow.verdict, style);
+    let (margin, word) = verdict_word(flow.verdict, style);
     let reason = match (&flow.racy, &flow.reason, flow.verdict) {
         (Some(racy), ..) => format!("  racy: {racy}"),
         (None, Some(reason), verdict) if verdict != Verdict::Fail && verdict != Verdict::Warn => {
@@ -79,7 +80,7 @@ pub fn flow_line(flow: &FlowResult, style: Style) -> String {
     };
     let ids: Vec<&str> = accused(flow);
     let ids = if ids.is_empty() { String::new() } else { format!("  {}", ids.join(" ")) };
-    format!("{word} {:>8}  {}{ids}{reason}", took(flow.took), title(flow))
+    format!("{margin}{word} {:>8}  {}{ids}{reason}", took(flow.took), title(flow))
 }
 
 /// The flow's name, with its role where that is not the usual one.
@@ -103,14 +104,15 @@ fn accused(flow: &FlowResult) -> Vec<&str> {
     ids
 }
 
-fn verdict_word(verdict: Verdict, style: Style) -> String {
+/// The word of a verdict, and what puts it in its column.
+fn verdict_word(verdict: Verdict, style: Style) -> (&'static str, String) {
     match verdict {
-        Verdict::Pass => style.good("  pass"),
-        Verdict::Warn => style.doubtful("  WARN"),
-        Verdict::Fail => style.bad("  FAIL"),
-        Verdict::Skip => style.dim("  skip"),
-        Verdict::Inconclusive => style.doubtful("  ????"),
-        Verdict::Error => style.strange(" ERROR"),
+        Verdict::Pass => ("  ", style.good("pass")),
+        Verdict::Warn => ("  ", style.doubtful("WARN")),
+        Verdict::Fail => ("  ", style.bad("FAIL")),
+        Verdict::Skip => ("  ", style.dim("skip")),
+        Verdict::Inconclusive => ("  ", style.doubtful("????")),
+        Verdict::Error => (" ", style.strange("ERROR")),
     }
 }
 
@@ -136,7 +138,7 @@ pub fn telling(report: &Report, detail: Detail) -> Vec<usize> {
         if ids.is_empty() {
             return reasons.insert((flow.verdict, kind_of_reason(flow)));
         }
-        ids.iter().fold(false, |new, id| told.insert(*id) || new)
+        ids.iter().filter(|id| told.insert(**id)).count() > 0
     });
     places.sort_unstable();
     places
@@ -165,8 +167,7 @@ pub fn left_out(report: &Report, shown: usize) -> String {
 
 /// A flow that did not pass, in full.
 pub fn failure(flow: &FlowResult, protocol: &Protocol, again: &str, detail: Detail, style: Style) -> String {
-    let mut text =
-        format!("{} {}\n", verdict_word(flow.verdict, style).trim_start(), style.strong(&title(flow)));
+    let mut text = format!("{} {}\n", verdict_word(flow.verdict, style).1, style.strong(&title(flow)));
     let file = protocol.flows.iter().find(|file| file.path == flow.file);
     if let Some(summary) = file.map(|file| file.summary()).filter(|summary| !summary.is_empty()) {
         for line in wrap(&summary, WIDTH - 2) {

@@ -15,10 +15,12 @@ use super::{Ending, Shared, Stop};
 use crate::flow::ast::{CloseSpec, Key, Pattern, PatternKind, Payload, Step};
 use crate::flow::format::{pattern_text, payload_text};
 use crate::judge::finding::{Finding, Judge, Ruling};
-use crate::pattern::{Bindings, Bound, Mismatch, json, matches, text_of, variable_text};
+use crate::pattern::{Bindings, Bound, Mismatch, json, matches, variable_text};
 
 /// How much longer than its limit a message is waited for, to tell late from missing.
 const GRACE: Duration = Duration::from_millis(750);
+/// Messages that nobody expected, one after another before a step, after which a flow is given up.
+const STRANGE_LIMIT: usize = 100;
 /// A message is a failed attempt at what was expected when so large a part of its top level fits.
 const SAME_KIND: f64 = 0.5;
 
@@ -224,8 +226,8 @@ impl Shared {
 
     /// Takes the message at `place`; what was skipped before it is used up, unless another step that waits at the same
     /// time may want it.
-    fn take(&mut self, link: usize, place: usize, together: bool) -> Option<Arrived> {
-        if together || self.links[link].is_datagrams() {
+    fn take(&mut self, link: usize, place: usize, side_by_side: bool) -> Option<Arrived> {
+        if side_by_side || self.links[link].is_datagrams() {
             return self.links[link].inbox.remove(place);
         }
         for _ in 0..place {
@@ -283,7 +285,7 @@ impl Shared {
         let scan = self.scan(link, expect, &scope.bindings.borrow(), since);
         match scan {
             Scan::Fits(place, bound) => {
-                let arrived = self.take(link, place, scope.together)?;
+                let arrived = self.take(link, place, scope.side_by_side)?;
                 *scope.bindings.borrow_mut() = bound;
                 Some(Ok(arrived))
             }
@@ -336,7 +338,10 @@ pub(super) async fn expect(
                 // A message of quite another kind is judged by itself; what was expected may still come.
                 if strange && shared.plan.unexpected.is_some() {
                     unexpected(shared, scope, link, place, step);
-                    continue;
+                    match shared.flood() {
+                        Some(flood) => return Err(Stop::Other(flood)),
+                        None => continue,
+                    }
                 }
                 return Err(mismatch(shared, scope, link, place, &expect, step));
             }
@@ -348,6 +353,8 @@ pub(super) async fn expect(
 /// Accuses a message that nobody expected, and takes it out of the way.
 pub(super) fn unexpected(shared: &mut Shared, scope: &Scope, link: usize, place: usize, step: &Step) {
     let Some(arrived) = shared.links[link].inbox.remove(place) else { return };
+    shared.strange += 1;
+    shared.swamped |= shared.strange > STRANGE_LIMIT;
     let (watched, played) = (shared.links[link].watched, shared.links[link].played);
     let finding = Finding {
         requirement: shared.plan.unexpected.clone(),
@@ -479,8 +486,16 @@ pub(super) fn fail(
     expected: String,
     actual: Value,
 ) -> Stop {
-    let line = scope.file.line(step.span.start);
-    let Some(requirement) = accused.into_iter().next() else {
+    // Of a bystander that is not served the reader wants the line that asks for one.
+    let line = match &scope.liveness {
+        Some(liveness) => liveness.1,
+        None => scope.file.line(step.span.start),
+    };
+    let (catalogue, settings) = (&shared.protocol.catalogue, &shared.plan.settings);
+    let at_stake = |id: &String| {
+        catalogue.get(id).is_none() || catalogue.binds_in(id, &shared.plan.role, &settings.edition)
+    };
+    let Some(requirement) = accused.into_iter().find(at_stake) else {
         let found =
             if actual.is_null() { String::new() } else { format!(", found {}", json::short(&actual, 300)) };
         let text = format!(
@@ -511,12 +526,4 @@ pub(super) fn seconds(duration: Duration) -> String {
     } else {
         format!("{:.2} s", duration.as_secs_f64())
     }
-}
-
-/// The text of a Ping, a Close reason, a path: a string expression, or a fresh value of a pattern.
-pub(super) fn expression(
-    pattern: &Pattern,
-    bindings: &Bindings,
-) -> Result<String, crate::pattern::Ungeneratable> {
-    text_of(pattern, bindings)
 }

@@ -33,11 +33,13 @@ use crate::monitor::{self, Monitor, MonitorConfig, Party, Rulings, Seen, What};
 use crate::pattern::{Bindings, json};
 
 /// Largest message that is read from a party under test.
-pub const MESSAGE_LIMIT: usize = 16 << 20;
+pub const MESSAGE_LIMIT: usize = 8 << 20;
 /// How long connections may take to end after a flow.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// More messages than this in one flow is a flood; nothing is judged any more.
-const FLOOD: u64 = 200_000;
+const FLOOD: u64 = 50_000;
+/// Characters of a message that are handed to the transcript; it keeps less.
+const TRANSCRIBED: usize = 4000;
 /// Different findings that one flow may report.
 const FINDINGS_LIMIT: usize = 40;
 
@@ -54,6 +56,8 @@ pub enum Input<'a> {
     Ended(LinkId, bool),
     /// The network has taken so many of the bytes that were written.
     Written(LinkId, usize),
+    /// The program that plays a participant under test has ended; true when it says that all went well.
+    Exited(usize, bool),
     /// A datagram arrived at a participant's socket, from this address.
     Datagram(usize, SocketAddr, &'a [u8]),
     /// Time has passed.
@@ -73,6 +77,8 @@ pub enum Output {
     Reset(LinkId),
     /// Stop reading from the connection, or go on.
     Stall(LinkId, bool),
+    /// Ask the program that plays a participant under test to end in order.
+    Quit(usize),
     /// A datagram from a participant's socket to this address.
     SendTo(usize, SocketAddr, Vec<u8>),
     /// Close a participant's datagram socket.
@@ -160,15 +166,23 @@ pub(crate) struct Shared {
     heard: bool,
     unreachable: Option<String>,
     received: u64,
+    /// More waits to be judged than anybody wants.
+    swamped: bool,
+    /// Messages that no step expected.
+    strange: usize,
     served_runs: u32,
     /// The target was seen to serve in this flow.
     serves: bool,
     stimulated: Option<(usize, u64)>,
+    /// Programs under test that have ended, and whether they say that all went well.
+    exits: BTreeMap<usize, bool>,
     /// Where the datagram sockets of the cast are, as far as that is known.
     addresses: Vec<Option<SocketAddr>>,
     /// Sockets of ours that nobody uses yet.
     spare_addresses: VecDeque<SocketAddr>,
     greeters: Vec<datagrams::Greeter>,
+    /// The ids of a crowd's members, by their place in the cast.
+    ids: BTreeMap<usize, serde_json::Value>,
 }
 
 /// One run of one flow.
@@ -232,12 +246,16 @@ impl Conversation {
             heard: false,
             unreachable: None,
             received: 0,
+            swamped: false,
+            strange: 0,
             served_runs: 0,
             serves: false,
             stimulated: None,
+            exits: BTreeMap::new(),
             addresses: addresses.iter().copied().take(plan.cast.len()).collect(),
             spare_addresses: addresses.iter().skip(plan.cast.len()).flatten().copied().collect(),
             greeters: Vec::new(),
+            ids: BTreeMap::new(),
             plan: Rc::clone(&plan),
             protocol,
         };
@@ -268,6 +286,9 @@ impl Conversation {
                     if let Some(link) = shared.links.get_mut(link.0 as usize) {
                         link.unwritten = link.unwritten.saturating_sub(count);
                     }
+                }
+                Input::Exited(participant, well) => {
+                    shared.exits.entry(participant).or_insert(well);
                 }
                 Input::Datagram(socket, from, bytes) => shared.datagram(socket, from, bytes),
                 Input::Tick => {}
@@ -321,6 +342,17 @@ impl Conversation {
         self.finished = true;
     }
 
+    /// Stops at once: whom the flow is about cannot be reached, for the reason given.
+    pub fn give_up(&mut self, why: String) {
+        if self.task.take().is_some() {
+            let mut shared = self.shared.borrow_mut();
+            shared.unreachable.get_or_insert(why.clone());
+            drop(shared);
+            self.steps_ended(Ending::Unreached(why));
+        }
+        self.finished = true;
+    }
+
     /// What came of it.
     pub fn into_outcome(self) -> Outcome {
         let shared = &mut *self.shared.borrow_mut();
@@ -341,11 +373,10 @@ impl Conversation {
                 let mut shared = self.shared.borrow_mut();
                 shared.progress = false;
                 shared.wake = None;
-                if shared.received > FLOOD {
-                    let text = format!("more than {FLOOD} messages arrived in one flow");
+                if let Some(flood) = shared.flood() {
                     drop(shared);
                     self.task = None;
-                    self.steps_ended(Ending::Flooded(text));
+                    self.steps_ended(flood);
                     break;
                 }
             }
@@ -404,6 +435,16 @@ fn seed_for(seed: u64, name: &str) -> u64 {
 }
 
 impl Shared {
+    /// Says so when more arrives than anybody can judge.
+    fn flood(&self) -> Option<Ending> {
+        if self.swamped {
+            let text = format!("{} messages arrived, and far more than any step waits for", self.received);
+            return Some(Ending::Flooded(text));
+        }
+        let text = format!("more than {FLOOD} messages arrived in one flow");
+        (self.received > FLOOD).then_some(Ending::Flooded(text))
+    }
+
     /// How the harness's ends read.
     pub(crate) fn framing(&self) -> Framing {
         self.protocol.settings.transport(&self.plan.settings.edition).framing(MESSAGE_LIMIT)
@@ -498,6 +539,7 @@ impl Shared {
             WireEvent::Refused(response, detail) => {
                 let status = (response.status != 0).then_some(response.status);
                 link.stage = Stage::Refused(status, detail.clone());
+                self.heard |= status.is_some();
                 let text = match status {
                     Some(status) => format!("refused with HTTP {status}"),
                     None => format!("refused: {detail}"),
@@ -581,7 +623,7 @@ impl Shared {
         let nothing = !findings.is_empty() && matches!(parsed, Err(monitor::NotJson::Malformed));
         let mut judged = self.findings_from(findings);
         judged |= self.observe(index, true, &What::Text { text: &text, json: as_seen });
-        self.note(index, true, text.clone());
+        self.note(index, true, json::cut(&text, TRANSCRIBED));
         if !nothing {
             self.arrived(index, Arrival::Text { text, json: parsed }, judged);
         }
@@ -598,8 +640,8 @@ impl Shared {
         let bindings = Rc::clone(&self.ignoring_bindings);
         let bindings = bindings.borrow();
         let ignoring = &self.plan.ignoring;
-        self.links[index]
-            .push(Arrived { at, what, judged }, |arrival| expect::is_background(arrival, ignoring, &bindings));
+        let background = |arrival: &Arrival| expect::is_background(arrival, ignoring, &bindings);
+        self.swamped |= !self.links[index].push(Arrived { at, what, judged }, background);
     }
 
     /// Writes a line of the transcript.

@@ -280,7 +280,7 @@ impl Peer {
                 if sender == own {
                     self.on_echo(&own, message, out);
                 } else {
-                    self.from_peer(now, &own, sender, target, message, out);
+                    self.peer_says(now, &own, sender, target, message, out);
                 }
             }
         }
@@ -317,7 +317,7 @@ impl Peer {
         }
     }
 
-    fn from_peer(
+    fn peer_says(
         &mut self,
         now: Time,
         own: &PeerId,
