@@ -224,7 +224,6 @@ impl Shared {
     /// Takes the message at `place`; what was skipped before it is used up, unless another step that waits at the same
     /// time may want it.
     fn take(&mut self, link: usize, place: usize, side_by_side: bool) -> Option<Arrived> {
-        // Steps of the same `in any order` may not have begun to wait yet.
         if side_by_side || self.links[link].is_datagrams() {
             return self.links[link].inbox.remove(place);
         }
