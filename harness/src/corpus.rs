@@ -388,6 +388,8 @@ fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duratio
 
 impl Corpus {
     /// The corpus in the binary.
+    ///
+    /// Its flows were checked when it was built.
     pub fn embedded() -> Result<Corpus, CorpusError> {
         let mut files = BTreeMap::new();
         collect_embedded(&EMBEDDED, &mut files);

@@ -117,7 +117,7 @@ pub fn main() -> ExitCode {
         }
     };
     let code = match &command.what {
-        What::Test(args) => test::run(args, &corpus, colour),
+        What::Test(args) => test::run(args, &corpus, command.common.corpus.is_none(), colour),
         What::List(args) => catalogue::list(args, &corpus),
         What::Explain(args) => catalogue::explain(args, &corpus, colour),
         What::Show(args) => show::run(args, &corpus),

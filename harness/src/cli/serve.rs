@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use clap::Args;
 use flowproof_reference::driver::run_loop::{self, Place, Stimulus};
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::test::{edition, find, find_sinner, variable};
@@ -101,12 +102,14 @@ fn serve(args: &ServeArgs, corpus: &Corpus) -> Result<bool, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the network runtime does not start: {error}"))?;
     runtime.block_on(async {
+        // Whoever reads that we listen may ask us to stop.
+        let stopped = stopped();
         let place = match &parsed {
             Some(parsed) => Place::Connect(parsed.address),
             None => listen(args.listen, transport.kind).await?,
         };
         let complain = |error: &str| output::complain(&format!("warning: {error}"));
-        let ran = run_loop::run(station.as_mut(), place, stimuli(), stopped(), complain).await;
+        let ran = run_loop::run(station.as_mut(), place, stimuli(), stopped, complain).await;
         ran.map_err(|error| error.to_string())
     })?;
     Ok(!station.has_failed())
@@ -158,14 +161,24 @@ fn stimuli() -> mpsc::Receiver<Stimulus> {
     inbox
 }
 
-/// Ends when the program is asked to.
-pub(super) async fn stopped() {
-    let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
-        let _ = tokio::signal::ctrl_c().await;
-        return;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+/// Ends when the program is asked to, from now on.
+pub(super) fn stopped() -> impl Future<Output = ()> {
+    let asked = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+    async move {
+        let [mut interrupt, mut terminate] = asked.map(Result::ok);
+        tokio::select! {
+            () = next(&mut interrupt) => {}
+            () = next(&mut terminate) => {}
+        }
+    }
+}
+
+/// Waits for a signal; without end where the system does not tell of it.
+async fn next(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
     }
 }

@@ -14,8 +14,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{exit, output, target};
 use crate::config::{self, Config as ConfigFile};
 use crate::corpus::{Corpus, Protocol, TransportKind, parse_duration};
+use crate::diagnostic;
 use crate::flow::resolve::nearest;
 use crate::known::{self, Assessment, Date, Entry};
+use crate::lint;
 use crate::report::text::{Style, quoted};
 use crate::report::{Report, Run, folder, github, human, json, junit, markdown, standing, tap};
 use crate::runner::event::RunEvent;
@@ -165,7 +167,7 @@ pub(super) fn variable(text: &str) -> Result<(String, String), String> {
 }
 
 /// Runs the command.
-pub(super) fn run(args: &TestArgs, corpus: &Corpus, colour: bool) -> u8 {
+pub(super) fn run(args: &TestArgs, corpus: &Corpus, built_in: bool, colour: bool) -> u8 {
     let stop = Arc::new(AtomicBool::new(false));
     let file = match args.config.as_ref().map(|path| ConfigFile::from_file(path, corpus)).transpose() {
         Ok(file) => file.unwrap_or_default(),
@@ -183,6 +185,9 @@ pub(super) fn run(args: &TestArgs, corpus: &Corpus, colour: bool) -> u8 {
             return exit::USAGE;
         }
     };
+    if !built_in && !sound(&configs, colour) {
+        return exit::USAGE;
+    }
     if let Err(error) = stop_on_interrupt(&stop) {
         output::complain(&format!("warning: an interrupt will not be waited for: {error}"));
     }
@@ -233,6 +238,25 @@ fn printed(format: Format, runs: &[Run]) -> Result<String, String> {
         Format::Github => github::github(runs),
         Format::Markdown => markdown::markdown(runs),
     })
+}
+
+/// Whether no flow has an error; all errors are told. Flows that are built in were checked when they were.
+fn sound(configs: &[RunConfig], colour: bool) -> bool {
+    let mut wrong = 0;
+    for config in configs {
+        for file in &config.protocol.flows {
+            let problems = lint::problems(file, &config.protocol);
+            let errors = problems.iter().filter(|one| one.is_error()).count();
+            if errors > 0 {
+                output::complain(&diagnostic::render(&problems, &file.path, &file.source, colour));
+                wrong += errors;
+            }
+        }
+    }
+    if wrong > 0 {
+        output::complain(&format!("\n{wrong} errors in flows; nothing was run"));
+    }
+    wrong == 0
 }
 
 /// What is asked for, with the file below it.
