@@ -39,6 +39,13 @@ pub fn payload_text(payload: &Payload) -> String {
     text
 }
 
+/// A step that is no block, on one line, without its citations.
+pub fn step_text(kind: &StepKind) -> String {
+    let mut text = String::new();
+    write_step(&mut text, kind, None);
+    text
+}
+
 /// A duration as flows write it.
 pub fn duration_text(duration: std::time::Duration) -> String {
     let millis = duration.as_millis();

@@ -63,8 +63,11 @@ struct Checker<'a> {
 
 type BoundNames = BTreeSet<String>;
 
+/// Tells one kind of header line from the others.
+type IsItem = fn(&HeaderItem) -> bool;
+
 /// Header lines of which there is one at the most; `cast` may be continued in a second.
-const ONCE: [(&str, fn(&HeaderItem) -> bool); 4] = [
+const ONCE: [(&str, IsItem); 4] = [
     ("protocol", |item| matches!(item, HeaderItem::Protocol(_))),
     ("cast", |item| matches!(item, HeaderItem::Cast(_))),
     ("unexpected", |item| matches!(item, HeaderItem::Unexpected(_))),

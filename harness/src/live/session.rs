@@ -174,7 +174,7 @@ impl Session {
             .filter_map(|finding| finding.requirement.as_ref())
             .collect();
         let must = |id: &&String| catalogue.level(id) == crate::judge::catalogue::Level::Must;
-        let verdict = match (accused.iter().any(|id| must(id)), accused.is_empty()) {
+        let verdict = match (accused.iter().any(must), accused.is_empty()) {
             (true, _) => Verdict::Fail,
             (false, false) => Verdict::Warn,
             (false, true) if self.messages == 0 => Verdict::Inconclusive,

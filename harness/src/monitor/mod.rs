@@ -10,6 +10,8 @@ use serde_json::Value;
 
 use crate::judge::finding::{Finding, Judge, Ruling};
 
+pub mod clusterio;
+pub mod cow;
 pub mod hangout;
 pub mod ptpchat;
 
@@ -107,6 +109,8 @@ pub struct MonitorConfig {
 pub struct Rulings {
     /// In the order said.
     pub findings: Vec<Finding>,
+    /// Why nothing more can be judged: the party under test plainly speaks another edition.
+    pub other_edition: Option<String>,
 }
 
 impl Rulings {
@@ -128,7 +132,18 @@ impl Rulings {
         self.push(requirement, Ruling::Broken, by, at, message.into(), expected.into(), actual);
     }
 
-    /// A reading that the documents bear with, though another is better: the flow warns.
+    /// The party under test plainly speaks another edition of the protocol: what it says cannot be judged by this one.
+    pub fn speaks(&mut self, edition: &str, by: &Party, sign: &str) {
+        if by.under_test {
+            let text = format!(
+                "{} speaks edition {edition} ({sign}); run with --edition {edition} to judge it",
+                by.name
+            );
+            self.other_edition.get_or_insert(text);
+        }
+    }
+
+    /// A lawful but poorer reading was seen; the verdict is a warning.
     pub fn tolerated(
         &mut self,
         requirement: &'static str,
@@ -204,6 +219,8 @@ pub trait Monitor {
 /// The monitors of a built-in protocol; none for an unknown name.
 pub fn monitors(protocol: &str, config: &MonitorConfig) -> Vec<Box<dyn Monitor>> {
     match protocol {
+        "cow" => cow::monitors(config),
+        "clusterio" => clusterio::monitors(config),
         "hangout" => hangout::monitors(config),
         "ptpchat" => ptpchat::monitors(config),
         _ => Vec::new(),
@@ -213,6 +230,8 @@ pub fn monitors(protocol: &str, config: &MonitorConfig) -> Vec<Box<dyn Monitor>>
 /// The requirements that the monitors of a protocol judge.
 pub fn watched(protocol: &str) -> &'static [&'static str] {
     match protocol {
+        "cow" => cow::WATCHED,
+        "clusterio" => clusterio::WATCHED,
         "hangout" => hangout::WATCHED,
         "ptpchat" => ptpchat::WATCHED,
         _ => &[],

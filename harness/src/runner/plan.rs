@@ -20,6 +20,9 @@ pub enum Driver {
     Certain,
 }
 
+/// How long a program may take to come up, unless told otherwise.
+pub const STARTUP: Duration = Duration::from_secs(20);
+
 /// What the run offers, beside the flow itself.
 #[derive(Clone, Debug)]
 pub struct RunSettings {
@@ -37,6 +40,8 @@ pub struct RunSettings {
     pub slack: Duration,
     /// How long an arrow waits.
     pub timeout: Duration,
+    /// How long a program that was started may take until it listens, or connects for the first time.
+    pub startup: Duration,
     /// True when the program under test is ours to start and to stop, so that its end can be seen.
     pub started: bool,
     /// True when nobody else uses the target.
@@ -49,6 +54,8 @@ pub struct RunSettings {
     pub told: bool,
     /// Seeds everything that is drawn.
     pub seed: u64,
+    /// Flows that are not run, as patterns with `*`, and why.
+    pub skips: Vec<(String, String)>,
 }
 
 impl RunSettings {
@@ -62,12 +69,14 @@ impl RunSettings {
             path: protocol.settings.transport(edition).default_path.clone(),
             slack: Duration::ZERO,
             timeout: protocol.settings.timing.timeout,
+            startup: STARTUP,
             started: true,
             exclusive: true,
             shared: false,
             addresses: true,
             told: true,
             seed,
+            skips: Vec::new(),
         }
     }
 }
@@ -155,6 +164,11 @@ fn rows(file: &FlowFile) -> Vec<(String, Vec<(String, Bound)>)> {
         rows.push((format!("{}#{label}", file.name), bound));
     }
     rows
+}
+
+/// The variables that a row of a flow's table binds, by the name of the planned flow.
+pub fn row_bindings(file: &FlowFile, name: &str) -> Vec<(String, Bound)> {
+    rows(file).into_iter().find(|(row, _)| row == name).map(|(_, bound)| bound).unwrap_or_default()
 }
 
 /// The row's `case`, as a word that needs no quoting in a shell.

@@ -16,6 +16,7 @@ use super::verdict::{FlowResult, Verdict};
 use crate::corpus::{FlowFile, Protocol};
 use crate::flow::ast::StepKind;
 use crate::judge::finding::{Finding, Judge, Ruling};
+use crate::known;
 use crate::sinner::Sinner;
 use crate::world::lag::{LagMeter, Pressure};
 use crate::world::process::{ServerProcess, StartError};
@@ -23,6 +24,11 @@ use crate::world::{memory, network};
 
 /// Flows in which a target said nothing at all, one after another, before it is called mute.
 const MUTE_AFTER: usize = 3;
+
+/// How long a program that did nothing wrong in a flow is watched after it, to see whether it dies of it.
+const AFTER_PASS: Duration = Duration::from_millis(15);
+/// How long one is watched that did something wrong.
+const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// What is tested.
 #[derive(Clone, Debug)]
@@ -182,6 +188,11 @@ fn select(config: &RunConfig) -> (Vec<Job>, Vec<SkippedJob>) {
                 if config.shard.is_some_and(|(part, of)| number % of != part % of) {
                     continue;
                 }
+                let skip = config.settings.skips.iter().find(|(pattern, _)| known::names(pattern, name));
+                let planned = match skip {
+                    Some((_, reason)) => Err(Skipped { name: name.clone(), reason: reason.clone() }),
+                    None => planned,
+                };
                 match planned {
                     Ok(plan) => {
                         let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
@@ -529,7 +540,7 @@ fn started_server(
     }
     let running = match server {
         Some(running) => running,
-        None => match ServerProcess::start(command, &config.stop) {
+        None => match ServerProcess::start(command, config.settings.startup, &config.stop) {
             Ok(started) => server.insert(started),
             Err(StartError::Stopped) => {
                 return not_run(job, Verdict::Skip, StartError::Stopped.to_string());
@@ -548,9 +559,11 @@ fn started_server(
     let program = Some(Arc::clone(&running.process));
     let place = network::Place::Listens { address: running.address, tls: None, program };
     let mut result = network_flow(config, board, runtime, &job.plan, &place);
-    if result.verdict != Verdict::Pass {
-        // A crash shows in the process table a little later than on the wire.
-        std::thread::sleep(Duration::from_millis(50));
+    // A crash shows in the process table a little later than on the wire, and must not be blamed on the next flow.
+    let patience = if result.verdict == Verdict::Pass { AFTER_PASS } else { AFTER_FAILURE };
+    let until = Instant::now() + patience;
+    while running.program().exit_status().is_none() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
     }
     let (ended, asked, words) = {
         let mut program = running.program();

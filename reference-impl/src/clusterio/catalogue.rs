@@ -299,7 +299,7 @@ fn is(kind: &str, stem: &str, suffix: &str) -> bool {
 }
 
 fn response(members: &[Member], data: &Map<String, Value>, reading: Reading) -> Result<(), Illegal> {
-    if !data.get("seq").is_some_and(|seq| whole(seq).is_some()) {
+    if data.get("seq").is_none_or(|seq| whole(seq).is_none()) {
         return Err(Illegal::Validation);
     }
     if let Some(error) = data.get("error") {

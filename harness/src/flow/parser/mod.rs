@@ -331,7 +331,8 @@ impl<'a> Parser<'a> {
     fn still_inside(&mut self, opening: usize, what: &str) -> Parsed<()> {
         self.blanks();
         let before = self.source[..self.at].trim_end_matches([' ', '\t', '\r']);
-        if !self.rest().is_empty() && !(before.ends_with('\n') && begins_step(self.rest())) {
+        let at_a_step = before.ends_with('\n') && begins_step(self.rest());
+        if !self.rest().is_empty() && !at_a_step {
             return Ok(());
         }
         self.at = opening + 1;

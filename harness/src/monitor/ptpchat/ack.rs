@@ -41,7 +41,14 @@ impl Acks {
         if let Some(sent) = self.sent.iter().find(same) {
             if sent.from != to {
                 let message = format!("a message from {} was acknowledged to {to}", sent.from);
-                rulings.broken("PTPCHAT-ACK-7", by, seen.at, message, "an ACK to the source of the message", actual());
+                rulings.broken(
+                    "PTPCHAT-ACK-7",
+                    by,
+                    seen.at,
+                    message,
+                    "an ACK to the source of the message",
+                    actual(),
+                );
             } else {
                 rulings.kept("PTPCHAT-ACK-7", by, seen.at);
             }

@@ -128,7 +128,9 @@ impl Answered {
 
 impl Monitor for Connects {
     fn observe(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
-        let Some(connect) = message(&seen.what).filter(|said| self.swap && said.verb == "CONNECT") else { return };
+        let Some(connect) = message(&seen.what).filter(|said| self.swap && said.verb == "CONNECT") else {
+            return;
+        };
         if seen.from.under_test && seen.from.role == "server" {
             self.said_by_s(seen, &connect, rulings);
         } else if seen.to.under_test {

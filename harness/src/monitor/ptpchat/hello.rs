@@ -105,7 +105,14 @@ impl Hello {
             Some(known) if !same_id(known, id) => {
                 let message = format!("the node calls itself {id} now, and called itself {known}");
                 let actual = hello.whole.clone();
-                rulings.broken("PTPCHAT-HELLO-9", seen.from, seen.at, message, "one id for its lifetime", actual);
+                rulings.broken(
+                    "PTPCHAT-HELLO-9",
+                    seen.from,
+                    seen.at,
+                    message,
+                    "one id for its lifetime",
+                    actual,
+                );
             }
             Some(_) => rulings.kept("PTPCHAT-HELLO-9", seen.from, seen.at),
             None => {
@@ -115,7 +122,9 @@ impl Hello {
     }
 
     fn routing(&self, seen: &Seen<'_>, routing: &Message<'_>, rulings: &mut Rulings) {
-        let (Some(id), Some(known)) = (routing.text("node_id"), self.ids.get(&seen.from.name)) else { return };
+        let (Some(id), Some(known)) = (routing.text("node_id"), self.ids.get(&seen.from.name)) else {
+            return;
+        };
         if same_id(id, known) {
             rulings.kept("PTPCHAT-ROUT-5", seen.from, seen.at);
         } else {

@@ -25,7 +25,12 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(config: &MonitorConfig) -> Wire {
-        Wire { datagrams: config.edition != TCP, junk_only: BTreeMap::new(), told: BTreeSet::new(), target: None }
+        Wire {
+            datagrams: config.edition != TCP,
+            junk_only: BTreeMap::new(),
+            told: BTreeSet::new(),
+            target: None,
+        }
     }
 
     fn malformed(&self, text: &str, seen: &Seen<'_>, rulings: &mut Rulings) {

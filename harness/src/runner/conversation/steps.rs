@@ -37,6 +37,8 @@ pub(super) struct Scope {
     pub(super) file: Arc<FlowFile>,
     /// The innermost `within`.
     pub(super) window: Option<Window>,
+    /// Other steps wait at the same time: what one skips may be what another wants.
+    pub(super) side_by_side: bool,
     /// Who is accused by a step without citation: the block around it.
     fallback: Rc<Vec<String>>,
     /// In a `served` conversation: who is accused, and the step of the flow that asked for it.
@@ -114,6 +116,7 @@ pub(super) fn flow(
         names: Rc::new(plan.names.clone()),
         file: Arc::clone(&plan.file),
         window: None,
+        side_by_side: false,
         fallback: Rc::new(Vec::new()),
         liveness: None,
         survival: Rc::new(survival(&plan.file.flow.steps)),
@@ -196,7 +199,7 @@ async fn run_step(
         StepKind::Quiet { who, duration } => quiet(shared, scope, step, who, *duration).await,
         StepKind::Settle => settle(shared).await,
         StepKind::AnyOrder(block) => {
-            let inner = scope.with_fallback(&step.cites);
+            let inner = Scope { side_by_side: true, ..scope.with_fallback(&step.cites) };
             let tasks = block
                 .steps
                 .iter()
@@ -707,9 +710,6 @@ fn selected(
     Err(fail(shared, scope, step, scope.accused(step), message, expected, found))
 }
 
-/// How long a program under test may take at least until it connects for the first time.
-const STARTUP: Duration = Duration::from_secs(12);
-
 /// Waits until a party under test asks for a connection, and grants it.
 async fn accept(
     shared: &Rc<RefCell<Shared>>,
@@ -723,7 +723,8 @@ async fn accept(
         let settings = &shared.plan.settings;
         // A program that was just started may take its time to connect for the first time.
         let known = shared.links.iter().any(|link| link.watched == who);
-        let patience = shared.now + if known { settings.timeout } else { settings.timeout.max(STARTUP) };
+        let patience =
+            shared.now + if known { settings.timeout } else { settings.timeout.max(settings.startup) };
         // A `within` may be more patient than the run.
         scope
             .window
@@ -1086,6 +1087,7 @@ impl Shared {
     fn disturbance(&self, link: usize) -> Option<usize> {
         self.links[link].inbox.iter().position(|arrived| {
             matches!(arrived.what, Arrival::Text { .. } | Arrival::Binary(_))
+                && !arrived.judged
                 && !self.is_background(&arrived.what)
         })
     }
@@ -1162,7 +1164,7 @@ async fn either(
         branches.iter().map(|branch| guard(shared, scope, &branch.block, began)).collect();
     let patience = guards.iter().filter_map(|guard| guard.until()).max();
     let until = patience.unwrap_or(began).max(began + shared.borrow().plan.settings.timeout);
-    let id = shared.borrow_mut().register(None);
+    let id = shared.borrow_mut().register();
     let chosen = wait_for(shared, Some(until), |shared| {
         for guard in &guards {
             if let Guard::Silence { until, .. } | Guard::Time(until) = guard {
@@ -1508,6 +1510,7 @@ async fn served(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step) -> Res
             names: Rc::new(names),
             file: Arc::clone(&file),
             window: None,
+            side_by_side: false,
             fallback: Rc::new(Vec::new()),
             liveness: Some(Rc::new((ids(&step.cites), line))),
             survival: Rc::clone(&scope.survival),

@@ -290,7 +290,8 @@ fn has_bad_entry(fields: Option<&Map<String, Value>>) -> bool {
     let entries = fields.and_then(|fields| fields.get("nodes")).and_then(Value::as_array);
     let good = |entry: &Value| {
         let text = |field: &str| entry.get(field).and_then(Value::as_str);
-        text("node_id").and_then(Guid::parse).is_some() && text("address").is_some_and(|text| text.contains(':'))
+        text("node_id").and_then(Guid::parse).is_some()
+            && text("address").is_some_and(|text| text.contains(':'))
     };
     entries.is_some_and(|entries| !entries.iter().all(good))
 }

@@ -26,7 +26,8 @@ impl StreamNode {
             None => {
                 out.event(NodeEvent::Failed(head.msg_id));
                 // Two nodes that cannot reach each other would tell each other so for ever.
-                if !matches!(message, Message::Ack { .. } | Message::Nack { .. }) && !self.has(Fault::NoNack) {
+                if !matches!(message, Message::Ack { .. } | Message::Nack { .. }) && !self.has(Fault::NoNack)
+                {
                     let back = self.path(head.sender).unwrap_or(link);
                     let nack = Message::Nack { msg_id: Some(head.msg_id) };
                     self.post(back, &nack, Some(head.sender_name.clone()), None, out);

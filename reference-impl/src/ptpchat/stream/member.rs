@@ -9,7 +9,9 @@ use super::super::command::{NodeCommand, NodeEvent, Whom};
 use super::super::config::Fault;
 use super::super::guid::Guid;
 use super::super::identity::{Identity, PublicKey};
-use super::super::message::{CertificateAnswer, ChannelNews, Chat, Head, Ids, KeyAnswer, Membership, Message};
+use super::super::message::{
+    CertificateAnswer, ChannelNews, Chat, Head, Ids, KeyAnswer, Membership, Message,
+};
 use super::super::peers::PeerKey;
 use super::super::timestamp;
 use super::{Out, StreamNode};
@@ -99,7 +101,9 @@ impl StreamNode {
 
     /// The key goes to members only, encrypted for the certificate that they showed before.
     fn take_get_key(&mut self, link: LinkId, head: &Head, asked: &Membership, out: &mut Out) {
-        let Some(channel) = self.channels.get(asked.channel_id).filter(|channel| channel.joined) else { return };
+        let Some(channel) = self.channels.get(asked.channel_id).filter(|channel| channel.joined) else {
+            return;
+        };
         let (name, key) = (channel.name.clone(), channel.key.clone());
         let (Some(public), Some(key)) = (self.certificates.get(&head.sender).cloned(), key) else { return };
         let sealed = self.identity().seal(&public, asked.channel_id, &key);
@@ -156,7 +160,8 @@ impl StreamNode {
                 let certificate = self.identity().certificate().to_vec();
                 let shown = CertificateAnswer { ids: Ids::default(), recipient_id: Some(of), certificate };
                 let asked = Membership { ids: Ids::default(), channel: Some(channel), channel_id };
-                self.direct(of, &Message::Certificate(shown), out) && self.direct(of, &Message::GetKey(asked), out)
+                self.direct(of, &Message::Certificate(shown), out)
+                    && self.direct(of, &Message::GetKey(asked), out)
             }
             NodeCommand::Leave { channel_id } => self.leave_channel(channel_id, out),
             NodeCommand::Message { channel, channel_id, text, to } => {
@@ -175,7 +180,9 @@ impl StreamNode {
             NodeCommand::Certificate { .. } | NodeCommand::Connect { .. } | NodeCommand::Key { .. } => false,
         };
         if !done {
-            out.event(NodeEvent::CannotDo("nobody of that name can be reached, or this edition cannot do it"));
+            out.event(NodeEvent::CannotDo(
+                "nobody of that name can be reached, or this edition cannot do it",
+            ));
         }
     }
 
@@ -194,7 +201,9 @@ impl StreamNode {
     }
 
     fn leave_channel(&mut self, channel_id: Guid, out: &mut Out) -> bool {
-        let Some(channel) = self.channels.get_mut(channel_id).filter(|channel| channel.joined) else { return false };
+        let Some(channel) = self.channels.get_mut(channel_id).filter(|channel| channel.joined) else {
+            return false;
+        };
         channel.joined = false;
         let say = Membership { ids: Ids::default(), channel: Some(channel.name.clone()), channel_id };
         self.flood(&Message::Leave(say), out);
@@ -224,7 +233,8 @@ impl StreamNode {
             })
             .collect();
         if to.is_empty() {
-            readers = known.map(|channel| channel.members.keys().filter_map(member).collect()).unwrap_or_default();
+            readers =
+                known.map(|channel| channel.members.keys().filter_map(member).collect()).unwrap_or_default();
         }
         let chat = Chat {
             ids: Ids::default(),

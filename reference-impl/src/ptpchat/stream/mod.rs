@@ -99,7 +99,9 @@ impl StreamNode {
     }
 
     fn greet(&mut self, link: LinkId, out: &mut Out) {
-        let Some(neighbour) = self.links.get_mut(&link).filter(|neighbour| !neighbour.greeted) else { return };
+        let Some(neighbour) = self.links.get_mut(&link).filter(|neighbour| !neighbour.greeted) else {
+            return;
+        };
         neighbour.greeted = true;
         let node_type = Some(if self.config.intermediary { "server" } else { "client" });
         let version = Some(self.config.version.clone());
@@ -232,8 +234,12 @@ impl StreamNode {
         let mut nodes: Vec<Route> = near.chain(kept).map(|id| route(id, 1)).collect();
         nodes.extend(self.routes.iter().map(|(id, (_, hops))| route(*id, *hops)));
         let routing = Message::Routing { node_id: Some(self.id), nodes };
-        let greeted: Vec<LinkId> =
-            self.links.iter().filter(|(_, neighbour)| neighbour.id.is_some()).map(|(link, _)| *link).collect();
+        let greeted: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(_, neighbour)| neighbour.id.is_some())
+            .map(|(link, _)| *link)
+            .collect();
         for link in greeted {
             self.post(link, &routing, None, None, out);
         }
@@ -292,7 +298,8 @@ impl Machine for StreamNode {
                 self.greet(link, out);
             }
             Input::Refused { .. } => {
-                self.dial_at = Some(now + self.config.reconnect).filter(|_| self.config.connects && !self.over);
+                self.dial_at =
+                    Some(now + self.config.reconnect).filter(|_| self.config.connects && !self.over);
             }
             Input::Received { link, frame: Frame::Text(bytes) | Frame::Binary(bytes) } => {
                 self.frame(now, link, bytes, out);
