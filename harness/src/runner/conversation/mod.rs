@@ -529,7 +529,8 @@ impl Shared {
                 }
                 link.stage = Stage::Requested;
                 self.note(index, true, format!("{} {}", request.method, self.links[index].target));
-                if request.upgrade {
+                // Without framing there is nothing to upgrade to.
+                if request.upgrade || matches!(self.links[index].end, LinkEnd::Frames(_)) {
                     self.requests[watched].push_back(index);
                 } else {
                     let status = flowproof_reference::machine::Response { status: 426, ..Default::default() };
