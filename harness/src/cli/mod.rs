@@ -60,8 +60,15 @@ enum What {
     #[command(
         long_about = "Test the built-in references (no further words), a server that is running (its URL), or a \
                             program that flowproof starts (--exec).\n\nExit code: 0 no fail, 1 a fail (with --strict \
-                            also a warn), 2 wrong use or a wrong flow file, 3 nothing could be judged, 4 only the \
-                            list of known failures is stale, 5 a bug of flowproof."
+                            also a warn), 2 wrong use or a wrong flow file, 3 nothing could be judged, or the run was cut \
+                            short without a fail, 4 only the list of known failures is stale, 5 a bug of flowproof.",
+        after_long_help = "Examples:\n  flowproof test                                     all built-in references, in \
+                           memory\n  flowproof test hangout ws://127.0.0.1:13372        a server that is running\n  \
+                           flowproof test hangout --exec 'my-server {port}'   a server that is started, each time it \
+                           is needed\n  flowproof test hangout --role client --exec 'my-client {url}'\n\nA flow ends \
+                           with pass, warn (only a SHOULD was broken), fail (a MUST was broken), skip, inconclusive \
+                           (???? - it could not be judged) or error (flowproof, the flow or this machine is at \
+                           fault). `flowproof explain ID` tells of a requirement."
     )]
     Test(Box<test::TestArgs>),
     /// List the flows of a protocol

@@ -66,6 +66,9 @@ pub(super) struct TestArgs {
     /// How long an arrow waits, for instance 5s
     #[arg(long, value_parser = duration, value_name = "TIME")]
     timeout: Option<Duration>,
+    /// How long a program that is started may take until it listens or connects [default: 20s]
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    startup: Option<Duration>,
     /// Allowance on every time limit, for instance 250ms
     #[arg(long, value_parser = duration, value_name = "TIME")]
     slack: Option<Duration>,
@@ -422,6 +425,7 @@ fn config(
     }
     settings.slack = args.slack.unwrap_or(settings.slack);
     settings.timeout = args.timeout.unwrap_or(settings.timeout);
+    settings.startup = args.startup.unwrap_or(settings.startup);
     settings.exclusive = !args.shared;
     settings.shared = args.shared;
     let target = match (url, &args.exec) {

@@ -20,6 +20,9 @@ pub enum Driver {
     Certain,
 }
 
+/// How long a program may take to come up, unless told otherwise.
+pub const STARTUP: Duration = Duration::from_secs(20);
+
 /// What the run offers, beside the flow itself.
 #[derive(Clone, Debug)]
 pub struct RunSettings {
@@ -37,6 +40,8 @@ pub struct RunSettings {
     pub slack: Duration,
     /// How long an arrow waits.
     pub timeout: Duration,
+    /// How long a program that was started may take until it listens, or connects for the first time.
+    pub startup: Duration,
     /// True when the program under test is ours to start and to stop, so that its end can be seen.
     pub started: bool,
     /// True when nobody else uses the target.
@@ -64,6 +69,7 @@ impl RunSettings {
             path: protocol.settings.transport(edition).default_path.clone(),
             slack: Duration::ZERO,
             timeout: protocol.settings.timing.timeout,
+            startup: STARTUP,
             started: true,
             exclusive: true,
             shared: false,
@@ -184,8 +190,14 @@ fn row_label(table: &Examples, bound: &[(String, Bound)]) -> Option<String> {
 
 /// True when the flow, read for `role`, could find a requirement of that role kept or broken.
 pub fn judges_role(file: &FlowFile, protocol: &Protocol, role: &str) -> bool {
+    // `needs "role=server"`: where a requirement binds several roles, a flow may be for one of them.
+    let mut roles = file.needs().into_iter().filter_map(|need| need.strip_prefix("role="));
+    if roles.any(|wanted| wanted != role) {
+        return false;
+    }
     let binds = |id: &&Name| protocol.catalogue.binds(&id.text, role);
-    let star = protocol.settings.roles.iter().any(|known| known.listens != listens(protocol, role));
+    let star = !protocol.settings.knows_datagrams()
+        && protocol.settings.roles.iter().any(|known| known.listens != listens(protocol, role));
     if !star {
         // Where everybody is alike, everybody is judged by everything.
         return cited(file).iter().any(|id| protocol.catalogue.binds(id, role));
@@ -392,6 +404,9 @@ fn skip_reason(file: &FlowFile, protocol: &Protocol, role: &str, settings: &RunS
             return Some(
                 "needs an IP address for each participant, as there are on the loopback network".to_owned(),
             );
+        }
+        if need.starts_with("role=") {
+            continue;
         }
         // `connect=swap`: a setting has this value.
         if let Some((name, wanted)) = need.split_once('=') {

@@ -25,6 +25,11 @@ use crate::world::{memory, network};
 /// Flows in which a target said nothing at all, one after another, before it is called mute.
 const MUTE_AFTER: usize = 3;
 
+/// How long a program that did nothing wrong in a flow is watched after it, to see whether it dies of it.
+const AFTER_PASS: Duration = Duration::from_millis(15);
+/// How long one is watched that did something wrong.
+const AFTER_FAILURE: Duration = Duration::from_millis(100);
+
 /// What is tested.
 #[derive(Clone, Debug)]
 pub enum Target {
@@ -535,7 +540,7 @@ fn started_server(
     }
     let running = match server {
         Some(running) => running,
-        None => match ServerProcess::start(command, &config.stop) {
+        None => match ServerProcess::start(command, config.settings.startup, &config.stop) {
             Ok(started) => server.insert(started),
             Err(StartError::Stopped) => {
                 return not_run(job, Verdict::Skip, StartError::Stopped.to_string());
@@ -554,9 +559,11 @@ fn started_server(
     let program = Some(Arc::clone(&running.process));
     let place = network::Place::Listens { address: running.address, tls: None, program };
     let mut result = network_flow(config, board, runtime, &job.plan, &place);
-    if result.verdict != Verdict::Pass {
-        // A crash shows in the process table a little later than on the wire.
-        std::thread::sleep(Duration::from_millis(50));
+    // A crash shows in the process table a little later than on the wire, and must not be blamed on the next flow.
+    let patience = if result.verdict == Verdict::Pass { AFTER_PASS } else { AFTER_FAILURE };
+    let until = Instant::now() + patience;
+    while running.program().exit_status().is_none() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
     }
     let (ended, asked, words) = {
         let mut program = running.program();

@@ -14,8 +14,6 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use thiserror::Error;
 
-/// How long a server may take until it listens.
-const STARTUP: Duration = Duration::from_secs(20);
 /// How long a program may take to end when asked to.
 const SHUTDOWN: Duration = Duration::from_millis(1500);
 /// What is kept of a program's output.
@@ -58,7 +56,7 @@ pub enum StartError {
         /// The port it was given.
         port: u16,
         /// How long we waited.
-        seconds: u64,
+        seconds: f64,
         /// What it printed last.
         output: String,
     },
@@ -219,12 +217,12 @@ impl ServerProcess {
     /// Starts `command` with a free port in place of `{port}`, and waits until it listens there.
     ///
     /// Gives up early when `stop` is set.
-    pub fn start(command: &str, stop: &AtomicBool) -> Result<ServerProcess, StartError> {
+    pub fn start(command: &str, startup: Duration, stop: &AtomicBool) -> Result<ServerProcess, StartError> {
         let port = free_port().map_err(StartError::Port)?;
         let command = command.replace("{port}", &port.to_string());
         let mut process = Process::start(&command)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let until = Instant::now() + STARTUP;
+        let until = Instant::now() + startup;
         loop {
             if listens(address) {
                 return Ok(ServerProcess { process: Arc::new(Mutex::new(process)), address });
@@ -241,7 +239,7 @@ impl ServerProcess {
                 return Err(StartError::Mute {
                     command,
                     port,
-                    seconds: STARTUP.as_secs(),
+                    seconds: startup.as_secs_f64(),
                     output: process.last_words(),
                 });
             }
@@ -270,7 +268,11 @@ impl PeerProcess {
     /// Starts `command` with a free port in place of `{port}`, and the addresses of those it is to know in place of
     /// `{peer}` (the first) and `{peers}` (all, with commas between). One that was given a port is waited for until
     /// the port is taken; nothing can be asked of a datagram socket.
-    pub async fn start(command: &str, known: &[String]) -> Result<PeerProcess, StartError> {
+    pub async fn start(
+        command: &str,
+        known: &[String],
+        startup: Duration,
+    ) -> Result<PeerProcess, StartError> {
         let told = command.contains("{port}");
         let port = free_datagram_port().map_err(StartError::Port)?;
         let command = command
@@ -282,7 +284,7 @@ impl PeerProcess {
             return Ok(PeerProcess { process, address: None });
         }
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let until = Instant::now() + STARTUP;
+        let until = Instant::now() + startup;
         loop {
             if UdpSocket::bind(address).is_err() {
                 return Ok(PeerProcess { process, address: Some(address) });
@@ -292,7 +294,7 @@ impl PeerProcess {
                 return Err(StartError::Ended { command, status, port, output: process.last_words() });
             }
             if Instant::now() > until {
-                let (seconds, output) = (STARTUP.as_secs(), process.last_words());
+                let (seconds, output) = (startup.as_secs_f64(), process.last_words());
                 return Err(StartError::Mute { command, port, seconds, output });
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
