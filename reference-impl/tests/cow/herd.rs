@@ -50,7 +50,9 @@ impl Herd {
         let until = self.now + by;
         loop {
             let peers = self.peers.iter().filter_map(Machine::deadline);
-            let Some(next) = peers.chain(self.relay.deadline()).min().filter(|next| *next <= until) else { break };
+            let Some(next) = peers.chain(self.relay.deadline()).min().filter(|next| *next <= until) else {
+                break;
+            };
             self.now = self.now.max(next);
             for peer in 0..self.peers.len() {
                 if self.peers[peer].deadline().is_some_and(|deadline| deadline <= self.now) {
@@ -100,9 +102,12 @@ impl Herd {
         }
         let (line, up) = full[pick(full.len()) % full.len()];
         let (peer, (own, relays)) = (self.lines[line].peer, self.lines[line].ends);
-        let wire = if up { self.lines[line].to_relay.pop_front() } else { self.lines[line].to_peer.pop_front() };
+        let wire =
+            if up { self.lines[line].to_relay.pop_front() } else { self.lines[line].to_peer.pop_front() };
         match (wire.expect("the queue holds one"), up) {
-            (Wire::Request(request), _) => self.to_relay(Input::Requested { link: relays, request: &request }),
+            (Wire::Request(request), _) => {
+                self.to_relay(Input::Requested { link: relays, request: &request })
+            }
             (Wire::Opened, _) => self.to_peer(peer, Input::Opened { link: own }),
             (Wire::Text(text), true) => {
                 self.log.push(format!("{peer} -> relay {text}"));
@@ -187,7 +192,8 @@ impl Herd {
                 Action::Abort { link } => (link, Wire::End),
                 _ => continue,
             };
-            let line = self.lines.iter_mut().find(|line| line.peer == peer && line.ends.0 == link && !line.over);
+            let line =
+                self.lines.iter_mut().find(|line| line.peer == peer && line.ends.0 == link && !line.over);
             if let Some(line) = line {
                 line.to_relay.push_back(wire);
             }

@@ -35,7 +35,13 @@ fn the_first_peer_announces_itself_and_is_answered_by_nobody() {
     let herd = herd(1);
     assert_eq!(
         said(&herd, 0, 0),
-        ["updatedRecord peers", "newList socketservers", "newList peers", "newList users", "newList projects"]
+        [
+            "updatedRecord peers",
+            "newList socketservers",
+            "newList peers",
+            "newList users",
+            "newList projects"
+        ]
     );
 }
 
@@ -89,8 +95,9 @@ fn the_next_oldest_takes_over() {
 fn commands_do_what_they_say_to_whom_they_name() {
     let mut herd = herd(3);
     let id = |herd: &Herd, peer: usize| herd.peers[peer].id().map(|id| id.to_value()).expect("joined");
-    let command = |payload: Value, target: Option<Value>| {
-        PeerCommand::Command { target, payload: payload.as_object().cloned().expect("an object") }
+    let command = |payload: Value, target: Option<Value>| PeerCommand::Command {
+        target,
+        payload: payload.as_object().cloned().expect("an object"),
     };
     let before = herd.log.len();
     let target = Some(id(&herd, 1));

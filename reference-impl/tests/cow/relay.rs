@@ -20,7 +20,14 @@ struct Puppets {
 impl Puppets {
     fn new() -> Puppets {
         let relay = Relay::new(RelayConfig::default());
-        Puppets { relay, now: Time::ZERO, said: Vec::new(), accepted: Vec::new(), closed: Vec::new(), pinged: Vec::new() }
+        Puppets {
+            relay,
+            now: Time::ZERO,
+            said: Vec::new(),
+            accepted: Vec::new(),
+            closed: Vec::new(),
+            pinged: Vec::new(),
+        }
     }
 
     fn feed(&mut self, input: Input<'_, flowproof_reference::cow::RelayCommand>) {
@@ -82,7 +89,12 @@ fn the_subprotocol_is_repeated_as_it_was_written() {
 fn messages_are_passed_on_byte_for_byte() {
     let mut puppets = Puppets::new();
     let ids: Vec<u64> = (0..3).map(|link| puppets.join(link, "connect")).collect();
-    let text = format!(" {{\"action\":\"x\" , \"n\":1.50, \"deep\":{}{}, \"target\":\"{}\"}}", "[".repeat(5000), "]".repeat(5000), ids[1]);
+    let text = format!(
+        " {{\"action\":\"x\" , \"n\":1.50, \"deep\":{}{}, \"target\":\"{}\"}}",
+        "[".repeat(5000),
+        "]".repeat(5000),
+        ids[1]
+    );
     puppets.say(0, &text);
     assert_eq!(puppets.take(1), [text]);
     assert!(puppets.take(0).is_empty() && puppets.take(2).is_empty());
@@ -98,7 +110,16 @@ fn odd_targets_name_nobody() {
     let mut puppets = Puppets::new();
     let id = puppets.join(0, "connect");
     puppets.join(1, "connect");
-    let odd = [json!(0), json!(""), json!(false), json!(1), json!(format!("{id}x")), json!(format!("0{id}")), json!([id]), json!({})];
+    let odd = [
+        json!(0),
+        json!(""),
+        json!(false),
+        json!(1),
+        json!(format!("{id}x")),
+        json!(format!("0{id}")),
+        json!([id]),
+        json!({}),
+    ];
     for target in odd {
         puppets.say(1, &json!({ "action": "command", "target": target, "payload": {} }).to_string());
         assert!(puppets.said.is_empty(), "{target}");
@@ -135,7 +156,8 @@ fn a_leave_is_told_once_however_it_comes_about() {
     puppets.feed(Input::Received { link: LinkId(4), frame: Frame::Broken(WireFault::TooBig) });
     puppets.feed(Input::Received { link: LinkId(5), frame: Frame::Text(b"\xff\xfe") });
     puppets.feed(Input::Closed { link: LinkId(3) });
-    let heard: Vec<Value> = puppets.take(0).iter().map(|text| serde_json::from_str(text).expect("JSON")).collect();
+    let heard: Vec<Value> =
+        puppets.take(0).iter().map(|text| serde_json::from_str(text).expect("JSON")).collect();
     let gone: Vec<u64> = heard.iter().filter_map(|one| one["payload"]["gonePeerID"].as_u64()).collect();
     assert_eq!(gone, ids[1..]);
     let codes: Vec<Option<u16>> = puppets.closed.iter().map(|(_, code)| *code).collect();

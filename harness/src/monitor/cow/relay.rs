@@ -202,6 +202,8 @@ impl Relay {
             Some(target) => match peer_id(target) {
                 Some(id) if id.len() > 1 && id.starts_with('0') => self.leading(&id[1..]),
                 Some(id) => match self.owner(&id) {
+                    // One that does not read may be given up at any moment.
+                    Some(owner) if self.lines.get(&owner).is_some_and(|line| line.deaf) => Kind::Unclear,
                     Some(owner) => Kind::One(owner),
                     // It may be one whose id was not read yet, or one that is just leaving.
                     None if self.lines.values().any(|line| line.open && line.id.is_none()) => Kind::Unclear,
