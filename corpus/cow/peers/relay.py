@@ -18,18 +18,15 @@ from websockets.datastructures import Headers
 
 VARIANTS = "as-it-came echo forgiving loose-targets needs-subprotocol passes-more".split()
 FAULTS = """broadcast-to-first dies-on-junk drops-unknown-actions drops-unknown-members gone-to-nobody gone-twice
-    hello-late history ids-of-the-list no-hello-key reorders targeted-to-all unknown-target-closes""".split()
+    hello-late no-hello-key reorders targeted-to-all unknown-target-closes""".split()
 variants, fault = set(), None
 peers = {}  # id -> connection
 last = 0
-history = []
 
 
 def new_id():
     global last
     last = max(last + 1, int(time.time() * 1000))
-    if fault == "ids-of-the-list":
-        return len(peers) + 1
     return last
 
 
@@ -75,7 +72,6 @@ async def route(own, text, message):
     target = message.get("target")
     loosely = "loose-targets" in variants and not target and not isinstance(target, (list, dict))
     if target is None or loosely or fault == "targeted-to-all":
-        history.append(text)
         to = [peer for peer in peers if peer != own or "echo" in variants]
         if fault == "broadcast-to-first":
             to = to[:1]
@@ -99,9 +95,6 @@ async def connection(ws):
     if fault == "hello-late":
         await asyncio.sleep(2.6)
     await tell(ws, json.dumps({"payload": hello, "action": "connected"}))
-    if fault == "history":
-        for text in history[-3:]:
-            await tell(ws, text)
     peers[own] = ws
     try:
         async for text in ws:
