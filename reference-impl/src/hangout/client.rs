@@ -243,7 +243,7 @@ impl Machine for Client {
                 }
             }
             // Nobody connects to a client.
-            Input::Requested { .. } => {}
+            Input::Requested { .. } | Input::Answered { .. } => {}
         }
     }
 

@@ -1,3 +1,4 @@
 //! How messages travel, without any IO: bytes in, bytes out.
 
+mod http_body;
 pub mod websocket;
