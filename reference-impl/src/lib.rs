@@ -4,4 +4,5 @@
 pub mod driver;
 pub mod hangout;
 pub mod machine;
+pub mod polfan;
 pub mod transport;
