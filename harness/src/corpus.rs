@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use flowproof_reference::transport::Framing;
+use flowproof_reference::transport::websocket::WebSocketConfig;
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 use serde_json::Value;
@@ -75,7 +77,10 @@ impl FlowFile {
     }
 
     /// The words of a header list, such as the tags.
-    pub fn words<'a>(&'a self, pick: impl Fn(&'a HeaderItem) -> Option<&'a [crate::flow::ast::Name]>) -> Vec<&'a str> {
+    pub fn words<'a>(
+        &'a self,
+        pick: impl Fn(&'a HeaderItem) -> Option<&'a [crate::flow::ast::Name]>,
+    ) -> Vec<&'a str> {
         let lists = self.flow.header.iter().filter_map(|line| pick(&line.item));
         lines_of(lists)
     }
@@ -118,7 +123,10 @@ pub struct Settings {
     /// The edition of a run that names none.
     pub default_edition: String,
     /// How messages travel.
-    pub transport: Transport,
+    transport: Transport,
+    /// How they travel in editions where it is another way.
+    #[serde(default)]
+    edition_transport: BTreeMap<String, Transport>,
     /// Who takes part.
     #[serde(rename = "role")]
     pub roles: Vec<Role>,
@@ -155,6 +163,26 @@ pub struct Transport {
     pub default_path: String,
 }
 
+impl Settings {
+    /// How messages travel in an edition.
+    pub fn transport(&self, edition: &str) -> &Transport {
+        self.edition_transport.get(edition).unwrap_or(&self.transport)
+    }
+}
+
+impl Transport {
+    /// How messages are told apart on a stream; `max_message` in bytes.
+    pub fn framing(&self, max_message: usize) -> Framing {
+        match self.kind {
+            TransportKind::Tcp => Framing::LengthPrefixed { max_message },
+            // Datagrams need no framing; what stands beside them is of the common kind.
+            TransportKind::Websocket | TransportKind::Udp => {
+                Framing::WebSocket(WebSocketConfig { max_message, ..WebSocketConfig::default() })
+            }
+        }
+    }
+}
+
 fn slash() -> String {
     "/".to_owned()
 }
@@ -165,6 +193,21 @@ fn slash() -> String {
 pub enum TransportKind {
     /// WebSocket over TCP or TLS, with plain HTTP beside it.
     Websocket,
+    /// One message a datagram.
+    Udp,
+    /// Messages over TCP, four bytes of length before each.
+    Tcp,
+}
+
+impl TransportKind {
+    /// The scheme of a plain URL.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            TransportKind::Websocket => "ws",
+            TransportKind::Udp => "udp",
+            TransportKind::Tcp => "tcp",
+        }
+    }
 }
 
 /// A role.
@@ -289,7 +332,8 @@ impl Corpus {
         let mut protocols = BTreeMap::new();
         let mut messages = Vec::new();
         for path in files.keys() {
-            let Some(folder) = path.strip_suffix("/protocol.toml").filter(|folder| !folder.contains('/')) else {
+            let Some(folder) = path.strip_suffix("/protocol.toml").filter(|folder| !folder.contains('/'))
+            else {
                 continue;
             };
             let mut loader = Loader { root, folder, files, messages: Vec::new() };
@@ -315,7 +359,10 @@ fn collect_folder(root: &Path, below: &Path, files: &mut BTreeMap<String, Vec<u8
         let path = below.join(entry.file_name());
         if entry.file_type()?.is_dir() {
             collect_folder(root, &path, files)?;
-        } else if matches!(path.extension().and_then(|ending| ending.to_str()), Some("flow" | "toml" | "json")) {
+        } else if matches!(
+            path.extension().and_then(|ending| ending.to_str()),
+            Some("flow" | "toml" | "json")
+        ) {
             files.insert(path.to_string_lossy().replace('\\', "/"), std::fs::read(root.join(&path))?);
         }
     }
@@ -345,7 +392,9 @@ impl Loader<'_> {
                 flows.extend(self.flow(below, name));
             } else if below == "served.flow" {
                 served = self.flow(below, "served");
-            } else if let Some(name) = below.strip_prefix("sinners/").and_then(|name| name.strip_suffix(".toml")) {
+            } else if let Some(name) =
+                below.strip_prefix("sinners/").and_then(|name| name.strip_suffix(".toml"))
+            {
                 sinners.extend(self.sinner(below, name));
             }
         }

@@ -4,8 +4,11 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::net::SocketAddr;
 use std::ops::{Add, Sub};
 use std::time::Duration;
+
+use serde_json::Value;
 
 /// A moment, as the time since the run began. Only differences mean anything.
 #[derive(
@@ -59,6 +62,11 @@ impl fmt::Display for Time {
 #[serde(transparent)]
 pub struct LinkId(pub u64);
 
+/// One datagram socket of a machine, numbered by the machine itself. Number 0 is its ordinary socket, which the driver
+/// binds where it was told to; further ones are bound on the same IP address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId(pub u64);
+
 /// What can happen to a machine.
 #[derive(Clone, Debug)]
 pub enum Input<'a, C> {
@@ -111,6 +119,27 @@ pub enum Input<'a, C> {
     Closed {
         /// The link that is gone.
         link: LinkId,
+    },
+    /// A datagram socket that the machine asked for with [`Outbox::bind`] is there.
+    Bound {
+        /// The socket.
+        socket: SocketId,
+        /// Where it is.
+        local: SocketAddr,
+    },
+    /// A datagram socket that the machine asked for could not be had.
+    NotBound {
+        /// The socket.
+        socket: SocketId,
+    },
+    /// A datagram arrived.
+    Datagram {
+        /// The socket it arrived on.
+        socket: SocketId,
+        /// The source address.
+        from: SocketAddr,
+        /// Its bytes.
+        bytes: &'a [u8],
     },
     /// The program or person that owns the machine wants something.
     Command(C),
@@ -241,6 +270,27 @@ pub enum Action<E> {
         /// The link to cut.
         link: LinkId,
     },
+    /// Asks for a datagram socket; answered by [`Input::Bound`] or [`Input::NotBound`].
+    Bind {
+        /// The number it is to have.
+        socket: SocketId,
+        /// The port; any free one when none.
+        port: Option<u16>,
+    },
+    /// Sends a datagram.
+    SendTo {
+        /// From this socket.
+        socket: SocketId,
+        /// To this address.
+        to: SocketAddr,
+        /// These bytes.
+        bytes: Vec<u8>,
+    },
+    /// Gives a datagram socket back.
+    Unbind {
+        /// The socket.
+        socket: SocketId,
+    },
     /// Tells the owner of the machine what happened.
     Event(E),
 }
@@ -288,6 +338,21 @@ impl<E> Outbox<E> {
         self.actions.push_back(Action::Abort { link });
     }
 
+    /// Asks for a datagram socket; see [`Action::Bind`].
+    pub fn bind(&mut self, socket: SocketId, port: Option<u16>) {
+        self.actions.push_back(Action::Bind { socket, port });
+    }
+
+    /// Sends a datagram; see [`Action::SendTo`].
+    pub fn send_to(&mut self, socket: SocketId, to: SocketAddr, bytes: Vec<u8>) {
+        self.actions.push_back(Action::SendTo { socket, to, bytes });
+    }
+
+    /// Gives a datagram socket back; see [`Action::Unbind`].
+    pub fn unbind(&mut self, socket: SocketId) {
+        self.actions.push_back(Action::Unbind { socket });
+    }
+
     /// Tells the owner; see [`Action::Event`].
     pub fn event(&mut self, event: E) {
         self.actions.push_back(Action::Event(event));
@@ -318,4 +383,16 @@ pub trait Machine {
 
     /// When the machine wants a [`Input::Tick`], if at all.
     fn deadline(&self) -> Option<Time>;
+
+    /// The command that a stimulus stands for: its name, and what came with it (`null` for nothing). The error tells a
+    /// person what the machine can be told.
+    fn command(name: &str, with: &Value) -> Result<Self::Command, String>;
+
+    /// The command that makes the machine take leave in order, if it knows one.
+    fn leave() -> Option<Self::Command>;
+
+    /// True once the machine has done what it was made for and will never want anything again.
+    fn is_over(&self) -> bool {
+        false
+    }
 }

@@ -122,10 +122,14 @@ pub(super) fn explain(args: &ExplainArgs, corpus: &Corpus, _colour: bool) -> u8 
     let id = args.id.to_uppercase();
     for protocol in corpus.protocols() {
         let Some(requirement) = protocol.catalogue.get(&id) else { continue };
-        let mut text = format!("{} ({}, binds the {})\n\n", id, requirement.level, requirement.roles.join(" and the "));
+        let mut text =
+            format!("{} ({}, binds the {})\n\n", id, requirement.level, requirement.roles.join(" and the "));
         wrap(&requirement.text, 100).iter().for_each(|line| text.push_str(&format!("  {line}\n")));
         let beyond = if requirement.ext { "; beyond the seed document" } else { "" };
-        text.push_str(&format!("\nwhere it stands   {} - {}{beyond}\n", requirement.topic, requirement.section));
+        text.push_str(&format!(
+            "\nwhere it stands   {} - {}{beyond}\n",
+            requirement.topic, requirement.section
+        ));
         if !requirement.seen.is_empty() {
             let mut lines = wrap(&requirement.seen, 82).into_iter();
             text.push_str(&format!("how it is seen    {}\n", lines.next().unwrap_or_default()));
@@ -134,8 +138,12 @@ pub(super) fn explain(args: &ExplainArgs, corpus: &Corpus, _colour: bool) -> u8 
         if let Some(reason) = &requirement.untested {
             text.push_str(&format!("not tested        {reason}\n"));
         }
-        let flows: Vec<&str> =
-            protocol.flows.iter().filter(|file| plan::cited(file).contains(&id)).map(|file| file.name.as_str()).collect();
+        let flows: Vec<&str> = protocol
+            .flows
+            .iter()
+            .filter(|file| plan::cited(file).contains(&id))
+            .map(|file| file.name.as_str())
+            .collect();
         text.push_str(&format!("flows             {}\n", or_none(&flows)));
         text.push_str(&format!("other judges      {}\n", or_none(&judges(&protocol, &id))));
         let sinners: Vec<String> = protocol
@@ -147,14 +155,18 @@ pub(super) fn explain(args: &ExplainArgs, corpus: &Corpus, _colour: bool) -> u8 
         text.push_str(&format!("planted faults    {}\n", or_none(&sinners)));
         if let Some(first) = flows.first() {
             let name = &protocol.settings.name;
-            text.push_str(&format!("\nsee it happen     flowproof test {name} --filter '{first}' --verbose\n"));
+            text.push_str(&format!(
+                "\nsee it happen     flowproof test {name} --filter '{first}' --verbose\n"
+            ));
         }
         output::print(&text);
         return exit::OK;
     }
     let known: Vec<String> = corpus
         .protocols()
-        .flat_map(|protocol| protocol.catalogue.iter().map(|requirement| requirement.id.clone()).collect::<Vec<_>>())
+        .flat_map(|protocol| {
+            protocol.catalogue.iter().map(|requirement| requirement.id.clone()).collect::<Vec<_>>()
+        })
         .collect();
     match nearest(&id, known.iter().map(String::as_str)) {
         Some(near) => usage(&format!("there is no requirement `{id}`; did you mean `{near}`?")),
@@ -198,7 +210,9 @@ pub(super) fn show(args: &ShowArgs, corpus: &Corpus) -> u8 {
         }
         (None, _) => {
             let near = nearest(name, protocol.flows.iter().map(|file| file.name.as_str()));
-            let hint = near.map_or("`flowproof list` shows what there is".to_owned(), |near| format!("did you mean `{near}`?"));
+            let hint = near.map_or("`flowproof list` shows what there is".to_owned(), |near| {
+                format!("did you mean `{near}`?")
+            });
             usage(&format!("there is no flow `{name}`; {hint}"))
         }
     }
@@ -315,7 +329,8 @@ pub(super) fn lint(args: &LintArgs, corpus: &Corpus, colour: bool) -> u8 {
                     HeaderItem::Protocol(name) => Some(name.text.clone()),
                     _ => None,
                 });
-                let file = FlowFile { name: shown.clone(), path: shown.clone(), source: source.clone(), flow };
+                let file =
+                    FlowFile { name: shown.clone(), path: shown.clone(), source: source.clone(), flow };
                 match named.as_deref().map(|name| find(corpus, name)) {
                     Some(Ok(protocol)) => diagnostics.extend(problems(&file, &protocol)),
                     Some(Err(error)) => return usage(&format!("{shown}: {error}")),
@@ -359,7 +374,8 @@ pub(super) fn coverage(args: &CoverageArgs, corpus: &Corpus) -> u8 {
                 (None, flows, _) => {
                     counts.0 += 1;
                     counts.1 += usize::from(sinners > 0);
-                    let judges = if judges.is_empty() { String::new() } else { format!(", {}", judges.join(", ")) };
+                    let judges =
+                        if judges.is_empty() { String::new() } else { format!(", {}", judges.join(", ")) };
                     format!("{flows} flows{judges}; {sinners} sinners")
                 }
             };

@@ -52,10 +52,12 @@ struct Common {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Test the built-in references, a running server, or a program that is started
-    #[command(long_about = "Test the built-in references (no further words), a server that is running (its URL), or a \
+    #[command(
+        long_about = "Test the built-in references (no further words), a server that is running (its URL), or a \
                             program that flowproof starts (--exec).\n\nExit code: 0 no fail, 1 a fail (with --strict \
                             also a warn), 2 wrong use or a wrong flow file, 3 nothing could be judged, 5 a bug of \
-                            flowproof.")]
+                            flowproof."
+    )]
     Test(Box<test::TestArgs>),
     /// List the flows of a protocol
     List(catalogue::ListArgs),

@@ -27,7 +27,10 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn new(wanted: bool) -> Progress {
-        Progress { shown: false, watched: wanted && std::io::stderr().is_terminal() && std::io::stdout().is_terminal() }
+        Progress {
+            shown: false,
+            watched: wanted && std::io::stderr().is_terminal() && std::io::stdout().is_terminal(),
+        }
     }
 
     pub(super) fn show(&mut self, text: &str) {

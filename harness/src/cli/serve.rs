@@ -1,22 +1,18 @@
 //! `flowproof serve`: the reference implementation on a socket.
 
 use std::io::BufRead;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use clap::Args;
-use flowproof_reference::driver::host::Host;
-use flowproof_reference::driver::run_loop::{self, Streams};
-use flowproof_reference::hangout;
-use flowproof_reference::machine::Machine;
-use serde_json::Value;
-use tokio::net::TcpListener;
+use flowproof_reference::driver::run_loop::{self, Place, Stimulus};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
 
-use super::test::{find, find_sinner};
+use super::test::{edition, find, find_sinner, variable};
 use super::{exit, output, target};
-use crate::corpus::Corpus;
-use crate::sinner::Sinner;
-use crate::world::reference::{hangout_client, hangout_server};
+use crate::corpus::{Corpus, TransportKind};
+use crate::runner::stimulus as order;
+use crate::world::reference::{ReferenceOptions, reference};
 
 /// What `serve` takes.
 #[derive(Debug, Args)]
@@ -32,6 +28,12 @@ pub(super) struct ServeArgs {
     /// Where a role that connects is to connect to
     #[arg(long)]
     url: Option<String>,
+    /// The edition to speak [default: the protocol's own]
+    #[arg(long)]
+    edition: Option<String>,
+    /// A setting of the protocol; may be given several times
+    #[arg(long = "var", value_parser = variable, value_name = "NAME=VALUE")]
+    vars: Vec<(String, String)>,
     /// Plant this fault
     #[arg(long, value_name = "NAME")]
     sinner: Option<String>,
@@ -54,105 +56,96 @@ pub(super) fn run(args: &ServeArgs, corpus: &Corpus) -> u8 {
 fn serve(args: &ServeArgs, corpus: &Corpus) -> Result<(), String> {
     let protocol = find(corpus, &args.protocol)?;
     let sinner = args.sinner.as_deref().map(|name| find_sinner(&protocol, name)).transpose()?;
+    let known = &protocol.settings.roles;
     let role = match (&args.role, &sinner) {
-        (Some(role), _) => role.clone(),
-        (None, Some(sinner)) => sinner.role.clone(),
-        (None, None) => {
-            let listening = protocol.settings.roles.iter().find(|role| role.listens);
-            listening.map(|role| role.name.clone()).ok_or("name the role with --role")?
+        (Some(name), _) => known.iter().find(|role| role.name == *name).ok_or_else(|| {
+            let names: Vec<&str> = known.iter().map(|role| role.name.as_str()).collect();
+            format!("{} has no role `{name}`; it has: {}", args.protocol, names.join(", "))
+        })?,
+        (None, Some(sinner)) => {
+            known.iter().find(|role| role.name == sinner.role).ok_or("name the role with --role")?
         }
+        (None, None) => known.iter().find(|role| role.listens).ok_or("name the role with --role")?,
     };
-    if let Some(sinner) = sinner.as_ref().filter(|sinner| sinner.role != role) {
-        return Err(format!("the sinner {} plays the role {}, not {role}", sinner.name, sinner.role));
+    if let Some(sinner) = sinner.as_ref().filter(|sinner| sinner.role != role.name) {
+        return Err(format!("the sinner {} plays the role {}, not {}", sinner.name, sinner.role, role.name));
     }
+    let edition =
+        edition(&protocol, args.edition.as_ref().or(sinner.as_ref().and_then(|one| one.edition.as_ref())))?;
+    let transport = protocol.settings.transport(&edition);
+    let mut settings = protocol.settings.settings.clone();
+    settings.extend(args.vars.iter().cloned());
+    let mut options = ReferenceOptions {
+        edition: &edition,
+        seed: args.seed,
+        authority: "",
+        path: &transport.default_path,
+        settings,
+        sinner: sinner.as_ref(),
+    };
+    let parsed = match &args.url {
+        Some(url) if !role.listens => Some(target::parse(url, false)?),
+        Some(_) => return Err(format!("a {} waits for others to connect: --listen, not --url", role.name)),
+        None if role.listens || transport.kind == TransportKind::Udp => None,
+        None => return Err(format!("a {} needs --url: where to connect to", role.name)),
+    };
+    if let Some(parsed) = &parsed {
+        options.authority = &parsed.host;
+        options.path = parsed.path.as_deref().unwrap_or(options.path);
+    }
+    let mut station = reference(&protocol.settings.name, &role.name, &options)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the network runtime does not start: {error}"))?;
-    runtime.block_on(serve_role(args, &protocol.settings.name, &role, sinner.as_ref()))
+    runtime.block_on(async {
+        let place = match &parsed {
+            Some(parsed) => Place::Connect(parsed.address),
+            None => listen(args.listen, transport.kind).await?,
+        };
+        let complain = |error: &str| output::complain(&format!("warning: {error}"));
+        let ran = run_loop::run(station.as_mut(), place, stimuli(), stopped(), complain).await;
+        ran.map_err(|error| error.to_string())
+    })
 }
 
-async fn serve_role(args: &ServeArgs, protocol: &str, role: &str, sinner: Option<&Sinner>) -> Result<(), String> {
-    match (protocol, role) {
-        ("hangout", "server") => {
-            let host = hangout_server(args.seed, sinner)?;
-            let goodbye = Some(hangout::ServerCommand::ShutDown);
-            let scheme = "ws";
-            listen(args, scheme, host, goodbye).await
+async fn listen(wanted: SocketAddr, kind: TransportKind) -> Result<Place, String> {
+    let failed = |error: std::io::Error| format!("cannot listen on {wanted}: {error}");
+    let (place, address) = match kind {
+        TransportKind::Udp => {
+            let socket = UdpSocket::bind(wanted).await.map_err(failed)?;
+            let address = socket.local_addr().map_err(failed)?;
+            (Place::Datagrams(socket), address)
         }
-        ("hangout", "client") => {
-            let url = args.url.as_deref().ok_or("a client needs --url: where to connect to")?;
-            let parsed = target::parse(url, false)?;
-            let path = parsed.path.clone().unwrap_or_else(|| "/".to_owned());
-            let host = hangout_client(&parsed.host, &path, sinner)?;
-            let command = |name: &str, with: &Value| hangout::ClientCommand::from_stimulus(name, with);
-            let over = |event: &hangout::ClientEvent| matches!(event, hangout::ClientEvent::Closed);
-            connect(parsed.address, host, command, hangout::ClientCommand::Close, over).await
+        TransportKind::Websocket | TransportKind::Tcp => {
+            let listener = TcpListener::bind(wanted).await.map_err(failed)?;
+            let address = listener.local_addr().map_err(failed)?;
+            (Place::Listen(listener), address)
         }
-        _ => Err(format!("there is no built-in reference for the role {role} of {protocol}")),
-    }
-}
-
-async fn listen<M: Machine>(
-    args: &ServeArgs,
-    scheme: &str,
-    host: Host<M>,
-    goodbye: Option<M::Command>,
-) -> Result<(), String> {
-    let listener = TcpListener::bind(args.listen).await;
-    let listener = listener.map_err(|error| format!("cannot listen on {}: {error}", args.listen))?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
-    output::print(&format!("listening on {scheme}://{address}/\n"));
-    if !is_loopback(address.ip()) {
+    };
+    let end = if kind == TransportKind::Websocket { "/" } else { "" };
+    output::print(&format!("listening on {}://{address}{end}\n", kind.scheme()));
+    if !address.ip().is_loopback() {
         output::complain("warning: this reference is meant for tests, and strangers can reach it");
     }
-    let (_commands, inbox) = mpsc::channel(1);
-    let served = run_loop::run(host, Streams::Listen(listener), inbox, goodbye, stopped(), |_| true).await;
-    served.map_err(|error| error.to_string())
+    Ok(place)
 }
 
-fn is_loopback(address: IpAddr) -> bool {
-    address.is_loopback()
-}
-
-/// A role that connects takes its orders as JSON lines from standard input, as a client under test does.
-async fn connect<M: Machine, E: std::fmt::Display>(
-    address: SocketAddr,
-    host: Host<M>,
-    command: impl Fn(&str, &Value) -> Result<M::Command, E> + Send + 'static,
-    goodbye: M::Command,
-    over: impl Fn(&M::Event) -> bool,
-) -> Result<(), String>
-where
-    M::Command: Send + 'static,
-{
-    let (commands, inbox) = mpsc::channel(16);
-    let leaving = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let told = std::sync::Arc::clone(&leaving);
+/// What standard input tells it to do, line by line.
+fn stimuli() -> mpsc::Receiver<Stimulus> {
+    let (orders, inbox) = mpsc::channel(16);
+    // The thread ends with the program: a blocked read of standard input cannot be called off.
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            let Ok(stimulus) = serde_json::from_str::<Value>(&line) else {
-                output::complain("a stimulus is a JSON line: {\"does\": \"name\", \"with\": {...}}");
-                continue;
-            };
-            let name = stimulus["does"].as_str().unwrap_or_default();
-            match command(name, &stimulus["with"]) {
-                Ok(known) => {
-                    if name == "close" {
-                        told.store(true, std::sync::atomic::Ordering::Relaxed);
-                    }
-                    if commands.blocking_send(known).is_err() {
+            match order::Stimulus::read(&line) {
+                Ok(order) => {
+                    if orders.blocking_send((order.does, order.with)).is_err() {
                         return;
                     }
                 }
-                Err(error) => output::complain(&error.to_string()),
+                Err(error) => output::complain(&format!("warning: {error}")),
             }
         }
     });
-    let ended = |event: M::Event| {
-        // After an orderly goodbye there is nothing left to do.
-        !(over(&event) && leaving.load(std::sync::atomic::Ordering::Relaxed))
-    };
-    let ran = run_loop::run(host, Streams::Connect(address), inbox, Some(goodbye), stopped(), ended).await;
-    ran.map_err(|error| error.to_string())
+    inbox
 }
 
 /// Ends when the program is asked to.

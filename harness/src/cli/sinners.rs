@@ -55,16 +55,17 @@ pub(crate) struct Caught {
 
 /// Runs a sinner against all flows of its role.
 pub(crate) fn judge(protocol: &Arc<Protocol>, sinner: &Sinner) -> Caught {
+    let edition = sinner.edition.as_ref().unwrap_or(&protocol.settings.default_edition);
     let config = RunConfig {
         protocol: Arc::clone(protocol),
         roles: vec![sinner.role.clone()],
         target: Target::Reference(Some(sinner.clone())),
         settings: RunSettings {
-            edition: protocol.settings.default_edition.clone(),
+            edition: edition.clone(),
             variables: Default::default(),
             driver: Driver::Certain,
             host: "localhost".to_owned(),
-            path: protocol.settings.transport.default_path.clone(),
+            path: protocol.settings.transport(edition).default_path.clone(),
             slack: Duration::ZERO,
             timeout: protocol.settings.timing.timeout,
             exclusive: true,
@@ -111,7 +112,8 @@ pub(super) fn run(args: &SinnersArgs, corpus: &Corpus, colour: bool) -> u8 {
     let mut rows = Vec::new();
     let mut clean = true;
     for protocol in &protocols {
-        let wanted = |sinner: &&Sinner| args.filter.as_ref().is_none_or(|part| sinner.name.contains(part.as_str()));
+        let wanted =
+            |sinner: &&Sinner| args.filter.as_ref().is_none_or(|part| sinner.name.contains(part.as_str()));
         for sinner in protocol.sinners.iter().filter(wanted) {
             let row = judge(protocol, sinner);
             clean &= row.caught && row.stray.is_empty();
@@ -153,7 +155,8 @@ fn line(row: &Caught, sinner: &Sinner, style: Style) -> String {
         (true, false) => style.doubtful("stray "),
         (false, _) => style.bad("MISSED"),
     };
-    let stray = if row.stray.is_empty() { String::new() } else { format!("  also accused: {}", row.stray.join(" ")) };
+    let stray =
+        if row.stray.is_empty() { String::new() } else { format!("  also accused: {}", row.stray.join(" ")) };
     format!("{word}  {:<20} {:<34} {}{stray}\n", row.requirement, row.name, sinner.summary)
 }
 
@@ -165,7 +168,10 @@ fn without(protocol: &Protocol) -> String {
         .filter(|requirement| requirement.untested.is_none())
         .flat_map(|requirement| requirement.roles.iter().map(move |role| (requirement, role)))
         .filter(|(requirement, role)| {
-            !protocol.sinners.iter().any(|sinner| sinner.requirement == requirement.id && sinner.role == **role)
+            !protocol
+                .sinners
+                .iter()
+                .any(|sinner| sinner.requirement == requirement.id && sinner.role == **role)
         })
         .map(|(requirement, role)| format!("{} ({role})", requirement.id))
         .collect();

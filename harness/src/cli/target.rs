@@ -18,7 +18,8 @@ pub(super) struct TargetUrl {
 
 /// Takes a URL apart. The error is text for a person.
 pub(super) fn parse(url: &str, insecure: bool) -> Result<TargetUrl, String> {
-    let (scheme, rest) = url.split_once("://").ok_or_else(|| format!("`{url}` is not a URL such as ws://127.0.0.1:13372/"))?;
+    let (scheme, rest) =
+        url.split_once("://").ok_or_else(|| format!("`{url}` is not a URL such as ws://127.0.0.1:13372/"))?;
     let (secure, default_port) = match scheme {
         "ws" | "http" => (false, 80),
         "wss" | "https" => (true, 443),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::{exit, output, target};
-use crate::corpus::{Corpus, Protocol, TransportKind, parse_duration};
+use crate::corpus::{Corpus, Protocol, parse_duration};
 use crate::flow::resolve::nearest;
 use crate::report::text::Style;
 use crate::report::{Report, human, json};
@@ -136,7 +136,7 @@ fn shard(text: &str) -> Result<(usize, usize), String> {
     }
 }
 
-fn variable(text: &str) -> Result<(String, String), String> {
+pub(super) fn variable(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').map(|(name, value)| (name.trim().to_owned(), value.to_owned()));
     pair.ok_or_else(|| "a variable is written NAME=VALUE".to_owned())
 }
@@ -186,7 +186,8 @@ pub(super) fn run(args: &TestArgs, corpus: &Corpus, colour: bool) -> u8 {
 }
 
 fn configs(args: &TestArgs, corpus: &Corpus, stop: &Arc<AtomicBool>) -> Result<Vec<RunConfig>, String> {
-    let (urls, names): (Vec<&String>, Vec<&String>) = args.words.iter().partition(|word| word.contains("://"));
+    let (urls, names): (Vec<&String>, Vec<&String>) =
+        args.words.iter().partition(|word| word.contains("://"));
     let protocols: Vec<Arc<Protocol>> = if names.is_empty() {
         corpus.protocols().collect()
     } else {
@@ -198,7 +199,10 @@ fn configs(args: &TestArgs, corpus: &Corpus, stop: &Arc<AtomicBool>) -> Result<V
     if urls.len() + usize::from(args.exec.is_some()) > 1 {
         return Err("one target at a time".to_owned());
     }
-    protocols.into_iter().map(|protocol| config(args, protocol, urls.first().map(|url| url.as_str()), stop)).collect()
+    protocols
+        .into_iter()
+        .map(|protocol| config(args, protocol, urls.first().map(|url| url.as_str()), stop))
+        .collect()
 }
 
 pub(super) fn find(corpus: &Corpus, name: &str) -> Result<Arc<Protocol>, String> {
@@ -219,24 +223,42 @@ pub(super) fn find_sinner(protocol: &Protocol, name: &str) -> Result<Sinner, Str
     })
 }
 
-fn config(args: &TestArgs, protocol: Arc<Protocol>, url: Option<&str>, stop: &Arc<AtomicBool>) -> Result<RunConfig, String> {
+/// The edition that is wanted, or the protocol's own.
+pub(super) fn edition(protocol: &Protocol, wanted: Option<&String>) -> Result<String, String> {
+    let edition = wanted.unwrap_or(&protocol.settings.default_edition);
+    if protocol.settings.editions.contains(edition) {
+        return Ok(edition.clone());
+    }
+    let editions = protocol.settings.editions.join(", ");
+    Err(format!("{} has no edition `{edition}`; it has: {editions}", protocol.settings.name))
+}
+
+fn config(
+    args: &TestArgs,
+    protocol: Arc<Protocol>,
+    url: Option<&str>,
+    stop: &Arc<AtomicBool>,
+) -> Result<RunConfig, String> {
     let known: Vec<&str> = protocol.settings.roles.iter().map(|role| role.name.as_str()).collect();
     let listening = protocol.settings.roles.iter().find(|role| role.listens).map(|role| role.name.clone());
     let in_memory = url.is_none() && args.exec.is_none();
+    let sinner = args.sinner.as_deref().map(|name| find_sinner(&protocol, name)).transpose()?;
     let roles = match &args.role {
         Some(role) if known.contains(&role.as_str()) => vec![role.clone()],
         Some(role) => {
-            return Err(format!("{} has no role `{role}`; it has: {}", protocol.settings.name, known.join(", ")));
+            return Err(format!(
+                "{} has no role `{role}`; it has: {}",
+                protocol.settings.name,
+                known.join(", ")
+            ));
         }
         None if in_memory => known.iter().map(|role| (*role).to_owned()).collect(),
         None => vec![listening.ok_or("name the role under test with --role")?],
     };
-    let edition = args.edition.clone().unwrap_or_else(|| protocol.settings.default_edition.clone());
-    if !protocol.settings.editions.contains(&edition) {
-        let editions = protocol.settings.editions.join(", ");
-        return Err(format!("{} has no edition `{edition}`; it has: {editions}", protocol.settings.name));
-    }
-    let path = protocol.settings.transport.default_path.clone();
+    let wanted = args.edition.as_ref().or(sinner.as_ref().and_then(|sinner| sinner.edition.as_ref()));
+    let edition = edition(&protocol, wanted)?;
+    let transport = protocol.settings.transport(&edition);
+    let (path, scheme) = (transport.default_path.clone(), transport.kind.scheme());
     let mut settings = RunSettings {
         edition,
         variables: args.vars.iter().cloned().collect::<BTreeMap<_, _>>(),
@@ -256,9 +278,13 @@ fn config(args: &TestArgs, protocol: Arc<Protocol>, url: Option<&str>, stop: &Ar
     };
     let target = match (url, &args.exec) {
         (Some(url), _) => {
-            let listens = protocol.settings.roles.iter().any(|role| role.listens && roles.contains(&role.name));
+            let listens =
+                protocol.settings.roles.iter().any(|role| role.listens && roles.contains(&role.name));
             if !listens {
-                return Err(format!("a {} does not listen; start it with --exec 'COMMAND {{url}}'", roles.join(", ")));
+                return Err(format!(
+                    "a {} does not listen; start it with --exec 'COMMAND {{url}}'",
+                    roles.join(", ")
+                ));
             }
             let parsed = target::parse(url, args.insecure)?;
             settings.host = parsed.host;
@@ -270,15 +296,9 @@ fn config(args: &TestArgs, protocol: Arc<Protocol>, url: Option<&str>, stop: &Ar
             Target::Url { url: url.to_owned(), place: parsed.place, address: parsed.address }
         }
         (None, Some(command)) => {
-            let scheme = match protocol.settings.transport.kind {
-                TransportKind::Websocket => "ws",
-            };
             Target::Exec { command: command.clone(), url: format!("{scheme}://{{}}{path}") }
         }
-        (None, None) => {
-            let sinner = args.sinner.as_deref().map(|name| find_sinner(&protocol, name)).transpose()?;
-            Target::Reference(sinner)
-        }
+        (None, None) => Target::Reference(sinner),
     };
     let jobs = args.jobs.unwrap_or(match target {
         Target::Reference(_) => usize::MAX,
@@ -360,9 +380,15 @@ fn run_one(args: &TestArgs, config: &RunConfig, style: Style, mut log: Option<&m
     if human {
         let mut text = String::new();
         for flow in &report.flows {
-            if matches!(flow.verdict, Verdict::Fail | Verdict::Warn | Verdict::Inconclusive | Verdict::Error) {
+            if matches!(flow.verdict, Verdict::Fail | Verdict::Warn | Verdict::Inconclusive | Verdict::Error)
+            {
                 text.push('\n');
-                text.push_str(&human::failure(flow, &config.protocol, &again(args, config, &flow.name), style));
+                text.push_str(&human::failure(
+                    flow,
+                    &config.protocol,
+                    &again(args, config, &flow.name),
+                    style,
+                ));
             }
         }
         text.push('\n');

@@ -42,7 +42,8 @@ pub(crate) fn unknown_step(span: Span, word: &str) -> Diagnostic {
 }
 
 pub(crate) fn unknown_verb(span: Span, word: &str, near: Option<&str>) -> Diagnostic {
-    let diagnostic = Diagnostic::error(span, format!("a participant cannot `{word}`"), "not something one can do");
+    let diagnostic =
+        Diagnostic::error(span, format!("a participant cannot `{word}`"), "not something one can do");
     match near {
         Some(near) => diagnostic.hint(format!("did you mean `{near}`?")),
         None => diagnostic.hint(
@@ -99,7 +100,8 @@ pub(crate) fn missing_header(word: &str) -> Diagnostic {
 }
 
 pub(crate) fn unknown_name(span: Span, what: &str, name: &str, near: Option<&str>) -> Diagnostic {
-    let diagnostic = Diagnostic::error(span, format!("there is no {what} `{name}`"), format!("unknown {what}"));
+    let diagnostic =
+        Diagnostic::error(span, format!("there is no {what} `{name}`"), format!("unknown {what}"));
     match near {
         Some(near) => diagnostic.hint(format!("did you mean `{near}`?")),
         None => diagnostic,
@@ -111,13 +113,18 @@ pub(crate) fn duplicate_participant(span: Span, name: &str) -> Diagnostic {
 }
 
 pub(crate) fn unbound(span: Span, name: &str) -> Diagnostic {
-    Diagnostic::error(span, format!("`${name}` is used before anything binds it"), "not bound here")
-        .hint("a variable is bound by `let`, by a table column, by `needs`, or where a message first shows it")
+    Diagnostic::error(span, format!("`${name}` is used before anything binds it"), "not bound here").hint(
+        "a variable is bound by `let`, by a table column, by `needs`, or where a message first shows it",
+    )
 }
 
 pub(crate) fn ungeneratable(span: Span, what: &str) -> Diagnostic {
-    Diagnostic::error(span, format!("{what} describes what arrives and cannot be sent"), "this has to be sent")
-        .hint("write the value, or a pattern that can be made: a type word, a range, alternatives, a plain regex")
+    Diagnostic::error(
+        span,
+        format!("{what} describes what arrives and cannot be sent"),
+        "this has to be sent",
+    )
+    .hint("write the value, or a pattern that can be made: a type word, a range, alternatives, a plain regex")
 }
 
 pub(crate) fn to_oneself(span: Span, name: &str) -> Diagnostic {
@@ -125,8 +132,12 @@ pub(crate) fn to_oneself(span: Span, name: &str) -> Diagnostic {
 }
 
 pub(crate) fn branch_is_played(span: Span) -> Diagnostic {
-    Diagnostic::error(span, "a branch must begin with something that the party under test does", "this is ours to do")
-        .hint("branches are told apart by what is seen first")
+    Diagnostic::error(
+        span,
+        "a branch must begin with something that the party under test does",
+        "this is ours to do",
+    )
+    .hint("branches are told apart by what is seen first")
 }
 
 pub(crate) fn both_listen(span: Span) -> Diagnostic {

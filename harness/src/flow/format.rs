@@ -1,8 +1,8 @@
 //! Writes a flow back: the same tree, comments kept, in one style.
 
 use super::ast::{
-    Block, Bytes, CastMember, CloseSpec, ConnectOptions, Constant, Examples, Flow, HeaderItem, Key, Member, Name,
-    Pattern, PatternKind, Payload, Step, StepKind, Trivia, TypeWord,
+    Block, Bytes, CastMember, CloseSpec, ConnectOptions, Constant, Examples, Flow, HeaderItem, Key, Member,
+    Name, Pattern, PatternKind, Payload, Step, StepKind, Trivia, TypeWord,
 };
 
 /// Lines that would be longer are broken at the members of their objects.
@@ -103,7 +103,9 @@ impl Writer {
             HeaderItem::Tags(names) => self.text.push_str(&format!("tags {}", words(names))),
             HeaderItem::About(names) => self.text.push_str(&format!("about{}", cites(names))),
             HeaderItem::Unexpected(names) => self.text.push_str(&format!("unexpected{}", cites(names))),
-            HeaderItem::Ignoring(payload) => self.text.push_str(&format!("ignoring {}", payload_text(payload))),
+            HeaderItem::Ignoring(payload) => {
+                self.text.push_str(&format!("ignoring {}", payload_text(payload)))
+            }
             HeaderItem::Examples(examples) => {
                 self.text.push_str("examples");
                 self.line_end(comment);
@@ -122,7 +124,11 @@ impl Writer {
             .map(|column| {
                 let cells = rows.iter().filter_map(|row| row.get(column));
                 // A single long cell must not push the whole table off the screen.
-                cells.chain([&header[column]]).map(|cell| cell.chars().count()).filter(|width| *width <= 60).max()
+                cells
+                    .chain([&header[column]])
+                    .map(|cell| cell.chars().count())
+                    .filter(|width| *width <= 60)
+                    .max()
             })
             .map(|width| width.unwrap_or(0))
             .collect();
@@ -369,7 +375,9 @@ fn write_payload(out: &mut String, payload: &Payload, broken: Option<usize>) {
             out.push_str(method);
             out.push(' ');
             match &target.kind {
-                PatternKind::String { text, .. } if text.starts_with('/') && !text.contains(char::is_whitespace) => {
+                PatternKind::String { text, .. }
+                    if text.starts_with('/') && !text.contains(char::is_whitespace) =>
+                {
                     out.push_str(text);
                 }
                 _ => write_pattern(out, target, Level::Join, broken),
@@ -384,7 +392,12 @@ fn write_payload(out: &mut String, payload: &Payload, broken: Option<usize>) {
     }
 }
 
-fn write_http_rest(out: &mut String, headers: Option<&Pattern>, body: Option<&Payload>, broken: Option<usize>) {
+fn write_http_rest(
+    out: &mut String,
+    headers: Option<&Pattern>,
+    body: Option<&Payload>,
+    broken: Option<usize>,
+) {
     if let Some(headers) = headers {
         out.push_str(" headers ");
         write_pattern(out, headers, Level::Join, broken);

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::ast::{
-    Block, Bytes, CastMember, ConnectOptions, Flow, HeaderItem, Key, Name, Pattern, PatternKind, Payload, Step, StepKind,
+    Block, Bytes, CastMember, ConnectOptions, Flow, HeaderItem, Key, Name, Pattern, PatternKind, Payload,
+    Step, StepKind,
 };
 use crate::diagnostic::{self, Diagnostic};
 
@@ -59,7 +60,13 @@ impl<'a> Checker<'a> {
             HeaderItem::Cast(members) => Some(members),
             _ => None,
         });
-        Checker { flow, context, cast: lists.flatten().collect(), connected: BTreeSet::new(), diagnostics: Vec::new() }
+        Checker {
+            flow,
+            context,
+            cast: lists.flatten().collect(),
+            connected: BTreeSet::new(),
+            diagnostics: Vec::new(),
+        }
     }
 
     fn header(&mut self) {
@@ -84,7 +91,9 @@ impl<'a> Checker<'a> {
             match &line.item {
                 HeaderItem::About(names) | HeaderItem::Unexpected(names) => self.cites(names),
                 HeaderItem::Editions(names) => {
-                    names.iter().for_each(|name| self.known(name, "edition", context.editions.iter().map(String::as_str)));
+                    names.iter().for_each(|name| {
+                        self.known(name, "edition", context.editions.iter().map(String::as_str))
+                    });
                 }
                 _ => {}
             }
@@ -116,7 +125,9 @@ impl<'a> Checker<'a> {
         let mut bound: BoundNames = self.context.variables.iter().cloned().collect();
         for line in &self.flow.header {
             match &line.item {
-                HeaderItem::Examples(examples) => bound.extend(examples.columns.iter().map(|name| name.text.clone())),
+                HeaderItem::Examples(examples) => {
+                    bound.extend(examples.columns.iter().map(|name| name.text.clone()))
+                }
                 HeaderItem::Needs(names) => bound.extend(names.iter().map(|name| name.text.clone())),
                 _ => {}
             }
@@ -169,7 +180,9 @@ impl<'a> Checker<'a> {
                 self.participant(who);
                 [&close.code, &close.reason].into_iter().flatten().for_each(|part| self.pattern(part, bound));
             }
-            StepKind::Vanishes { who } | StepKind::Stalls { who } | StepKind::Resumes { who } => self.participant(who),
+            StepKind::Vanishes { who } | StepKind::Stalls { who } | StepKind::Resumes { who } => {
+                self.participant(who)
+            }
             StepKind::Closes { who, whom, close } => {
                 self.participant(who);
                 self.participant(whom);
@@ -237,7 +250,9 @@ impl<'a> Checker<'a> {
             }
             Payload::Binary(_) | Payload::Raw(_) => {}
             Payload::Fragments(parts) => parts.iter().for_each(|part| self.expression(part, bound)),
-            Payload::Ping(text) | Payload::Pong(text) => text.iter().for_each(|text| self.pattern(text, bound)),
+            Payload::Ping(text) | Payload::Pong(text) => {
+                text.iter().for_each(|text| self.pattern(text, bound))
+            }
             Payload::HttpRequest { target, headers, body, .. } => {
                 self.expression(target, bound);
                 headers.iter().for_each(|headers| self.pattern(headers, bound));
@@ -342,7 +357,9 @@ impl<'a> Checker<'a> {
 
     fn sendable(&mut self, payload: &Payload) {
         match payload {
-            Payload::Json(pattern) | Payload::Text(pattern) => self.diagnostics.extend(ungeneratable(pattern)),
+            Payload::Json(pattern) | Payload::Text(pattern) => {
+                self.diagnostics.extend(ungeneratable(pattern))
+            }
             Payload::HttpRequest { headers, body, .. } | Payload::HttpResponse { headers, body, .. } => {
                 headers.iter().for_each(|headers| self.diagnostics.extend(ungeneratable(headers)));
                 body.iter().for_each(|body| self.sendable(body));
@@ -363,10 +380,14 @@ fn collect_ungeneratable(pattern: &Pattern, member: bool, found: &mut Vec<Diagno
     match &pattern.kind {
         PatternKind::AllOf(_) => found.push(diagnostic::ungeneratable(pattern.span, "`&`")),
         PatternKind::Not(_) => found.push(diagnostic::ungeneratable(pattern.span, "`not`")),
-        PatternKind::Absent if !member => found.push(diagnostic::ungeneratable(pattern.span, "`absent` here")),
+        PatternKind::Absent if !member => {
+            found.push(diagnostic::ungeneratable(pattern.span, "`absent` here"))
+        }
         PatternKind::OneOf(parts) => parts.iter().for_each(|part| collect_ungeneratable(part, member, found)),
         PatternKind::Variable { is: Some(is), .. } => collect_ungeneratable(is, member, found),
-        PatternKind::Array { items, .. } => items.iter().for_each(|item| collect_ungeneratable(item, false, found)),
+        PatternKind::Array { items, .. } => {
+            items.iter().for_each(|item| collect_ungeneratable(item, false, found))
+        }
         PatternKind::Object { members, .. } => {
             members.iter().for_each(|member| collect_ungeneratable(&member.value, true, found));
         }

@@ -46,13 +46,33 @@ pub fn judge_text(
             findings.push(kept(requirement, from, at));
         } else {
             let message = format!("the message is a JSON {}, not an object", json::type_name(value));
-            findings.push(finding(requirement, from, at, message, "one JSON object".to_owned(), actual(value)));
+            findings.push(finding(
+                requirement,
+                from,
+                at,
+                message,
+                "one JSON object".to_owned(),
+                actual(value),
+            ));
             return;
         }
     }
     if let Some(requirement) = protocol.settings.wire.text_frames.as_deref() {
         findings.push(kept(requirement, from, at));
     }
+    judge_value(protocol, edition, from, to, value, at, findings);
+}
+
+/// Judges the content of a message, however it travelled: the body of an HTTP request or answer, for instance.
+pub fn judge_value(
+    protocol: &Protocol,
+    edition: &str,
+    from: &Party,
+    to: &Party,
+    value: &Value,
+    at: Time,
+    findings: &mut Vec<Finding>,
+) {
     for rule in protocol.messages.iter().filter(|rule| applies(rule, edition, from, to, value)) {
         let errors: Vec<String> = rule
             .validator
@@ -60,7 +80,11 @@ pub fn judge_text(
             .take(8)
             .map(|error| {
                 let place = error.instance_path().to_string();
-                format!("{}: {}", if place.is_empty() { "/" } else { &place }, json::cut(&error.to_string(), 300))
+                format!(
+                    "{}: {}",
+                    if place.is_empty() { "/" } else { &place },
+                    json::cut(&error.to_string(), 300)
+                )
             })
             .collect();
         if errors.is_empty() {
@@ -103,6 +127,13 @@ fn kept(requirement: &str, by: &Party, at: Time) -> Finding {
     }
 }
 
-fn finding(requirement: &str, by: &Party, at: Time, message: String, expected: String, actual: Value) -> Finding {
+fn finding(
+    requirement: &str,
+    by: &Party,
+    at: Time,
+    message: String,
+    expected: String,
+    actual: Value,
+) -> Finding {
     Finding { ruling: Ruling::Broken, message, expected, actual, ..kept(requirement, by, at) }
 }

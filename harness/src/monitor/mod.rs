@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use flowproof_reference::machine::{LinkId, Time};
+use flowproof_reference::machine::{LinkId, Request, Response, Time};
 use serde_json::Value;
 
 use crate::judge::finding::{Finding, Judge, Ruling};
@@ -52,6 +52,10 @@ pub enum What<'a> {
         /// The value, if it is JSON.
         json: Result<&'a Value, NotJson>,
     },
+    /// A plain HTTP request; the only thing on its link beside its answer.
+    Asked(&'a Request),
+    /// The answer to a plain HTTP request.
+    Answered(&'a Response),
     /// A binary message.
     Binary(&'a [u8]),
     /// A WebSocket Ping.
@@ -150,7 +154,17 @@ impl Rulings {
         }
         let requirement = Some(requirement.to_owned());
         let by = by.name.clone();
-        self.findings.push(Finding { requirement, ruling, by, judge: Judge::Monitor, at, line: None, message, expected, actual });
+        self.findings.push(Finding {
+            requirement,
+            ruling,
+            by,
+            judge: Judge::Monitor,
+            at,
+            line: None,
+            message,
+            expected,
+            actual,
+        });
     }
 }
 

@@ -54,7 +54,8 @@ pub fn generate(pattern: &Pattern, bindings: &mut Bindings, rng: &mut Rng) -> Re
         PatternKind::OneOf(choices) => {
             let possible: Vec<&Pattern> =
                 choices.iter().filter(|choice| !matches!(choice.kind, PatternKind::Absent)).collect();
-            let choice = possible.get(rng.usize(..possible.len().max(1))).ok_or(Ungeneratable::AbsentAlone)?;
+            let choice =
+                possible.get(rng.usize(..possible.len().max(1))).ok_or(Ungeneratable::AbsentAlone)?;
             generate(choice, bindings, rng)?
         }
         PatternKind::AllOf(_) => return Err(Ungeneratable::MatchOnly("&")),
@@ -176,7 +177,14 @@ fn typed(word_of: TypeWord, rng: &mut Rng) -> Value {
             digits[12] = '4';
             digits[16] = ['8', '9', 'a', 'b'][rng.usize(..4)];
             let text: String = digits.into_iter().collect();
-            Value::from(format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]))
+            Value::from(format!(
+                "{}-{}-{}-{}-{}",
+                &text[..8],
+                &text[8..12],
+                &text[12..16],
+                &text[16..20],
+                &text[20..]
+            ))
         }
     }
 }

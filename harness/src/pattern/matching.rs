@@ -37,7 +37,8 @@ impl fmt::Display for Mismatch {
 /// Matches `value` against `pattern`. Variables that the pattern meets first are bound in the result; on a mismatch
 /// every place that differs is told.
 pub fn matches(pattern: &Pattern, value: &Value, bindings: &Bindings) -> Result<Bindings, Vec<Mismatch>> {
-    let mut matcher = Matcher { bindings: bindings.clone(), mismatches: Vec::new(), attempts: UNORDERED_ATTEMPTS };
+    let mut matcher =
+        Matcher { bindings: bindings.clone(), mismatches: Vec::new(), attempts: UNORDERED_ATTEMPTS };
     matcher.check(pattern, value, &mut Path::default());
     if matcher.mismatches.is_empty() { Ok(matcher.bindings) } else { Err(matcher.mismatches) }
 }
@@ -54,7 +55,11 @@ impl Path {
         let plain = !key.is_empty()
             && !key.starts_with(|c: char| c.is_ascii_digit())
             && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-        self.0.push(if plain { format!(".{key}") } else { format!("[{}]", Value::from(json::cut(key, SHOWN))) });
+        self.0.push(if plain {
+            format!(".{key}")
+        } else {
+            format!("[{}]", Value::from(json::cut(key, SHOWN)))
+        });
     }
 
     fn index(&mut self, index: usize) {
@@ -94,11 +99,14 @@ impl Matcher {
             PatternKind::Type(word) => self.expect(has_type(*word, value), pattern, value, path),
             PatternKind::Regex(source) => {
                 // A regex that does not compile was a diagnostic before the run.
-                let fits = value.as_str().is_some_and(|text| Regex::new(source).is_ok_and(|regex| regex.is_match(text)));
+                let fits = value
+                    .as_str()
+                    .is_some_and(|text| Regex::new(source).is_ok_and(|regex| regex.is_match(text)));
                 self.expect(fits, pattern, value, path);
             }
             PatternKind::Range { low, high } => {
-                let fits = matches!(value, Value::Number(found) if in_range(found, low.as_ref(), high.as_ref()));
+                let fits =
+                    matches!(value, Value::Number(found) if in_range(found, low.as_ref(), high.as_ref()));
                 self.expect(fits, pattern, value, path);
             }
             PatternKind::OneOf(choices) => self.check_one_of(choices, pattern, value, path),
@@ -127,7 +135,9 @@ impl Matcher {
                 }
             },
             PatternKind::Array { items, open, unordered } => match value {
-                Value::Array(found) if *unordered => self.check_unordered(pattern, items, *open, found, value, path),
+                Value::Array(found) if *unordered => {
+                    self.check_unordered(pattern, items, *open, found, value, path)
+                }
                 Value::Array(found) => self.check_ordered(items, *open, found, path),
                 _ => self.expect(false, pattern, value, path),
             },
@@ -269,7 +279,13 @@ impl Matcher {
         false
     }
 
-    fn check_object(&mut self, members: &[Member], exactly: bool, found: &Map<String, Value>, path: &mut Path) {
+    fn check_object(
+        &mut self,
+        members: &[Member],
+        exactly: bool,
+        found: &Map<String, Value>,
+        path: &mut Path,
+    ) {
         let mut named: BTreeMap<String, ()> = BTreeMap::new();
         for member in members {
             let Some(key) = self.key(&member.key, path) else { continue };

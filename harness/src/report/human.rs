@@ -59,7 +59,11 @@ pub fn flow_line(flow: &FlowResult, style: Style) -> String {
 
 /// The flow's name, with its role where that is not the usual one.
 fn title(flow: &FlowResult) -> String {
-    format!("{} {}", escape(&flow.name), if flow.role.is_empty() { String::new() } else { format!("({})", flow.role) })
+    format!(
+        "{} {}",
+        escape(&flow.name),
+        if flow.role.is_empty() { String::new() } else { format!("({})", flow.role) }
+    )
 }
 
 fn accused(flow: &FlowResult) -> Vec<&str> {
@@ -87,7 +91,8 @@ fn verdict_word(verdict: Verdict, style: Style) -> String {
 
 /// A flow that did not pass, in full.
 pub fn failure(flow: &FlowResult, protocol: &Protocol, again: &str, style: Style) -> String {
-    let mut text = format!("{} {}\n", verdict_word(flow.verdict, style).trim_start(), style.strong(&title(flow)));
+    let mut text =
+        format!("{} {}\n", verdict_word(flow.verdict, style).trim_start(), style.strong(&title(flow)));
     let file = protocol.flows.iter().find(|file| file.path == flow.file);
     if let Some(summary) = file.map(|file| file.summary()).filter(|summary| !summary.is_empty()) {
         for line in wrap(&summary, WIDTH - 2) {
@@ -102,7 +107,12 @@ pub fn failure(flow: &FlowResult, protocol: &Protocol, again: &str, style: Style
         text.push_str(&finding_text(finding, flow, protocol, file.map(|file| file.source.as_str()), style));
     }
     let lines = flow.transcript.lines();
-    let decisive = flow.findings.iter().filter(|finding| finding.ruling == Ruling::Broken).map(|finding| finding.at).max();
+    let decisive = flow
+        .findings
+        .iter()
+        .filter(|finding| finding.ruling == Ruling::Broken)
+        .map(|finding| finding.at)
+        .max();
     let end = match decisive {
         Some(at) => lines.iter().rposition(|line| line.at <= at).map_or(lines.len(), |place| place + 1),
         None => lines.len(),
@@ -112,7 +122,12 @@ pub fn failure(flow: &FlowResult, protocol: &Protocol, again: &str, style: Style
         text.push_str(&format!("\n  {}\n", style.strong("last messages")));
         for line in &lines[start..end] {
             let message = json::cut(&escape(&line.text).replace('\n', "\\n"), MESSAGE);
-            text.push_str(&format!("  {:>10}  {} -> {}  {message}\n", line.at.to_string(), line.from, line.to));
+            text.push_str(&format!(
+                "  {:>10}  {} -> {}  {message}\n",
+                line.at.to_string(),
+                line.from,
+                line.to
+            ));
         }
     }
     text.push_str(&format!("\n  {} {again}\n", style.dim("once more:")));
@@ -143,15 +158,21 @@ fn finding_text(
         Judge::Monitor => "a monitor",
         Judge::Liveness => "a bystander",
     };
-    text.push_str(&format!("  {}{level} {verdict} by {}, says {judge}\n", style.strong(id), escape(&finding.by)));
+    text.push_str(&format!(
+        "  {}{level} {verdict} by {}, says {judge}\n",
+        style.strong(id),
+        escape(&finding.by)
+    ));
     if let Some(requirement) = requirement {
         for line in wrap(&requirement.text, WIDTH - 4) {
             text.push_str(&format!("    {line}\n"));
         }
     }
-    if let Some((number, line)) = finding.line.zip(source).and_then(|(number, source)| {
-        source.lines().nth(number.saturating_sub(1)).map(|line| (number, line))
-    }) {
+    if let Some((number, line)) = finding
+        .line
+        .zip(source)
+        .and_then(|(number, source)| source.lines().nth(number.saturating_sub(1)).map(|line| (number, line)))
+    {
         text.push_str(&format!("    {}\n", style.dim(&format!("--> {}:{number}", flow.file))));
         text.push_str(&format!("    {number:>4} | {}\n", escape(&json::cut(line.trim_end(), 300))));
     }
@@ -159,7 +180,8 @@ fn finding_text(
     if !finding.expected.is_empty() {
         section(&mut text, "expected", &finding.expected, style);
     }
-    let actual = if finding.actual.is_null() { "nothing".to_owned() } else { json::short(&finding.actual, 1500) };
+    let actual =
+        if finding.actual.is_null() { "nothing".to_owned() } else { json::short(&finding.actual, 1500) };
     section(&mut text, "found", &actual, style);
     text
 }
@@ -192,7 +214,12 @@ pub fn summary(report: &Report, protocol: &Protocol, partial: bool, style: Style
                 protocol.catalogue.get(&requirement.id).map(|known| known.text.clone()).unwrap_or_default()
             }
         };
-        let line = format!("{} ({}) {}", requirement.id, requirement.level, json::cut(&about.replace('\n', " "), 180));
+        let line = format!(
+            "{} ({}) {}",
+            requirement.id,
+            requirement.level,
+            json::cut(&about.replace('\n', " "), 180)
+        );
         text.push_str(&format!("  {word}  {line}\n"));
     }
     if !text.is_empty() {
@@ -214,7 +241,8 @@ pub fn summary(report: &Report, protocol: &Protocol, partial: bool, style: Style
             .map(|verdict| format!("{} {}", report.count(verdict), verdict.word()))
             .collect();
     let cut = if report.cut_short { ", cut short" } else { "" };
-    let line = format!("{}: {} in {}{cut}", report.protocol, parts.join(", "), took(report.took).trim_start());
+    let line =
+        format!("{}: {} in {}{cut}", report.protocol, parts.join(", "), took(report.took).trim_start());
     let line = if report.count(Verdict::Fail) + report.count(Verdict::Error) > 0 {
         style.bad(&line)
     } else if report.count(Verdict::Warn) + report.count(Verdict::Inconclusive) > 0 {

@@ -4,5 +4,6 @@ pub mod conversation;
 pub mod event;
 pub mod plan;
 pub mod run;
+pub mod stimulus;
 pub mod transcript;
 pub mod verdict;

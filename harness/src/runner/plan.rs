@@ -176,7 +176,9 @@ pub fn walk<'a>(steps: &'a [Step], visit: &mut impl FnMut(&'a Step)) {
 /// The blocks of a step.
 pub fn blocks(kind: &StepKind) -> Vec<&Block> {
     match kind {
-        StepKind::Within { block, .. } | StepKind::Every { block, .. } | StepKind::Repeat { block, .. } => vec![block],
+        StepKind::Within { block, .. } | StepKind::Every { block, .. } | StepKind::Repeat { block, .. } => {
+            vec![block]
+        }
         StepKind::AnyOrder(block) | StepKind::Optionally(block) => vec![block],
         StepKind::Either(branches) => branches.iter().map(|branch| &branch.block).collect(),
         _ => Vec::new(),
@@ -211,7 +213,9 @@ pub fn plan(
         .map(|(name, row)| match &skip {
             Some(reason) => Err(Skipped { name, reason: reason.clone() }),
             None => {
-                let given = outside.iter().map(|(name, value)| ((*name).clone(), Bound::Value((*value).clone().into())));
+                let given = outside
+                    .iter()
+                    .map(|(name, value)| ((*name).clone(), Bound::Value((*value).clone().into())));
                 Ok(Plan {
                     file: Arc::clone(file),
                     name,
@@ -230,7 +234,9 @@ pub fn plan(
 }
 
 /// The first value given for each name.
-fn first_of_each<'a>(pairs: impl Iterator<Item = (&'a String, &'a String)>) -> BTreeMap<&'a String, &'a String> {
+fn first_of_each<'a>(
+    pairs: impl Iterator<Item = (&'a String, &'a String)>,
+) -> BTreeMap<&'a String, &'a String> {
     let mut map = BTreeMap::new();
     for (name, value) in pairs {
         map.entry(name).or_insert(value);
@@ -315,7 +321,11 @@ fn cast_members(file: &FlowFile) -> Vec<(&Name, &str, Option<u32>)> {
 }
 
 /// The participants of a flow, and what each name of its text stands for.
-pub fn cast(file: &FlowFile, protocol: &Protocol, role: &str) -> (Vec<Participant>, BTreeMap<String, Vec<usize>>) {
+pub fn cast(
+    file: &FlowFile,
+    protocol: &Protocol,
+    role: &str,
+) -> (Vec<Participant>, BTreeMap<String, Vec<usize>>) {
     let under_test = subjects(file, protocol, role);
     let mut cast = Vec::new();
     let mut names = BTreeMap::new();

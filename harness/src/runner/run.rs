@@ -144,7 +144,9 @@ fn target_info(config: &RunConfig) -> TargetInfo {
             TargetInfo { kind: "reference".to_owned(), role, address: format!("sinner {}", sinner.name) }
         }
         Target::Url { url, .. } => TargetInfo { kind: "url".to_owned(), role, address: url.clone() },
-        Target::Exec { command, .. } => TargetInfo { kind: "exec".to_owned(), role, address: command.clone() },
+        Target::Exec { command, .. } => {
+            TargetInfo { kind: "exec".to_owned(), role, address: command.clone() }
+        }
     }
 }
 
@@ -168,7 +170,8 @@ fn select(config: &RunConfig) -> (Vec<Job>, Vec<(Skipped, Arc<FlowFile>, String)
                     Ok(plan) => &plan.name,
                     Err(skip) => &skip.name,
                 };
-                if !config.filter.is_empty() && !config.filter.iter().any(|part| name.contains(part.as_str())) {
+                if !config.filter.is_empty() && !config.filter.iter().any(|part| name.contains(part.as_str()))
+                {
                     continue;
                 }
                 number += 1;
@@ -201,7 +204,9 @@ fn execute(config: &RunConfig, jobs: Vec<Job>, began: Instant, done: &mut dyn Fn
     match &config.target {
         Target::Reference(sinner) => {
             let workers = std::thread::available_parallelism().map_or(2, usize::from).min(config.jobs.max(1));
-            crowd(config, &board, jobs, workers, done, |_, job| in_memory(config, &job.plan, sinner.as_ref()));
+            crowd(config, &board, jobs, workers, done, |_, job| {
+                in_memory(config, &job.plan, sinner.as_ref())
+            });
         }
         Target::Url { place, address, .. } => {
             let Some(runtime) = runtime(&board, jobs.first(), done) else { return };
@@ -391,7 +396,10 @@ fn sum_up(mut results: Vec<FlowResult>) -> FlowResult {
     let worst = results.iter().position(bad).unwrap_or(0);
     let mut result = results.swap_remove(worst);
     if failed > 0 && failed < total {
-        result.racy = Some(format!("{} {failed} of {total}", if result.verdict == Verdict::Fail { "fails" } else { "warns" }));
+        result.racy = Some(format!(
+            "{} {failed} of {total}",
+            if result.verdict == Verdict::Fail { "fails" } else { "warns" }
+        ));
         result.verdict = Verdict::Inconclusive;
         result.reason = Some(format!("racy: not every one of {total} runs ended alike"));
     }
@@ -403,9 +411,7 @@ fn in_memory(config: &RunConfig, plan: &Plan, sinner: Option<&Sinner>) -> FlowRe
     let began = Time::ZERO;
     match memory::run(Rc::new(plan.clone()), Arc::clone(&config.protocol), sinner, began, &config.stop) {
         Ok(outcome) => FlowResult::judge(plan, &config.protocol.catalogue, outcome),
-        Err(reason) => {
-            FlowResult::not_run(&plan.name, &plan.file.path, &plan.role, Verdict::Error, reason)
-        }
+        Err(reason) => FlowResult::not_run(&plan.name, &plan.file.path, &plan.role, Verdict::Error, reason),
     }
 }
 
@@ -419,7 +425,8 @@ fn network_flow(
     let once = || {
         let shared = Rc::new(plan.clone());
         let stop = Arc::clone(&config.stop);
-        let ran = runtime.block_on(network::run(shared, Arc::clone(&config.protocol), place, board.began, stop));
+        let ran =
+            runtime.block_on(network::run(shared, Arc::clone(&config.protocol), place, board.began, stop));
         match ran {
             Ok(ran) => {
                 let lag = board.lag.worst(ran.span.0, ran.span.1);
@@ -430,13 +437,15 @@ fn network_flow(
                 (result, lag)
             }
             Err(reason) => {
-                let result = FlowResult::not_run(&plan.name, &plan.file.path, &plan.role, Verdict::Error, reason);
+                let result =
+                    FlowResult::not_run(&plan.name, &plan.file.path, &plan.role, Verdict::Error, reason);
                 (result, Duration::ZERO)
             }
         }
     };
     let (result, lag) = once();
-    let clear = |result: &FlowResult| matches!(result.verdict, Verdict::Pass | Verdict::Skip | Verdict::Error);
+    let clear =
+        |result: &FlowResult| matches!(result.verdict, Verdict::Pass | Verdict::Skip | Verdict::Error);
     if clear(&result) || lag < plan.settings.slack {
         return result;
     }
@@ -444,7 +453,8 @@ fn network_flow(
     let (mut again, lag) = once();
     if !clear(&again) && lag >= plan.settings.slack {
         again.verdict = Verdict::Inconclusive;
-        again.reason = Some(format!("this machine stood still for {} ms while the flow ran", lag.as_millis()));
+        again.reason =
+            Some(format!("this machine stood still for {} ms while the flow ran", lag.as_millis()));
         for finding in &mut again.findings {
             finding.ruling = Ruling::Undecided;
         }

@@ -264,14 +264,19 @@ pub fn requirements(
                 };
                 touched.push(flow.name.clone());
                 verdict = match (verdict, here) {
-                    (RequirementVerdict::Broken, _) | (_, RequirementVerdict::Broken) => RequirementVerdict::Broken,
-                    (RequirementVerdict::Warned, _) | (_, RequirementVerdict::Warned) => RequirementVerdict::Warned,
+                    (RequirementVerdict::Broken, _) | (_, RequirementVerdict::Broken) => {
+                        RequirementVerdict::Broken
+                    }
+                    (RequirementVerdict::Warned, _) | (_, RequirementVerdict::Warned) => {
+                        RequirementVerdict::Warned
+                    }
                     _ => RequirementVerdict::Kept,
                 };
             }
             let reason = (verdict == RequirementVerdict::Untested)
                 .then(|| requirement.untested.clone().unwrap_or_else(|| untested_reason(flows, &citing(id))));
-            let bound = requirement.roles.iter().filter(|role| roles.contains(role)).cloned().collect::<Vec<_>>();
+            let bound =
+                requirement.roles.iter().filter(|role| roles.contains(role)).cloned().collect::<Vec<_>>();
             RequirementResult {
                 id: id.clone(),
                 level: requirement.level,

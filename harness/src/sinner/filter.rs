@@ -120,7 +120,9 @@ impl Filter for RuleFilter {
 
     fn incoming(&mut self, _now: Time, link: LinkId, frame: ReceivedFrame, out: &mut Vec<ReceivedFrame>) {
         let (kind, text) = match &frame {
-            ReceivedFrame::Text(bytes) => (FrameKind::Text, Some(String::from_utf8_lossy(bytes).into_owned())),
+            ReceivedFrame::Text(bytes) => {
+                (FrameKind::Text, Some(String::from_utf8_lossy(bytes).into_owned()))
+            }
             ReceivedFrame::Binary(_) => (FrameKind::Binary, None),
             ReceivedFrame::Ping(_) => (FrameKind::Ping, None),
             ReceivedFrame::Pong(_) => (FrameKind::Pong, None),

@@ -22,6 +22,8 @@ pub struct Sinner {
     pub requirement: String,
     /// The role it plays.
     pub role: String,
+    /// The edition it speaks; the protocol's default when none.
+    pub edition: Option<String>,
     /// What it does wrong, in one sentence.
     pub summary: String,
     /// Requirements that necessarily break with it.
@@ -143,6 +145,7 @@ pub enum Source {
 struct File {
     requirement: String,
     role: String,
+    edition: Option<String>,
     summary: String,
     #[serde(default)]
     also: Vec<String>,
@@ -185,6 +188,7 @@ impl Sinner {
             name: name.to_owned(),
             requirement: file.requirement,
             role: file.role,
+            edition: file.edition,
             summary: file.summary,
             also: file.also,
             fault: file.fault,
@@ -231,7 +235,9 @@ impl Entry {
             "repeat" => Verb::Repeat,
             "delay" => {
                 let by = self.by.as_deref().ok_or_else(|| missing("by"))?;
-                Verb::Delay(parse_duration(by).ok_or_else(|| format!("`{by}` is not a duration such as 500ms"))?)
+                Verb::Delay(
+                    parse_duration(by).ok_or_else(|| format!("`{by}` is not a duration such as 500ms"))?,
+                )
             }
             "replace" => Verb::Replace(self.text.clone().ok_or_else(|| missing("text"))?),
             "binary" => Verb::Binary,

@@ -44,7 +44,8 @@ impl LagMeter {
     fn note(&self, at: Duration, late: Duration) {
         let second = at.as_secs();
         let slot = &self.beats.worst[second as usize % SLOTS];
-        let packed = (second << 32) | u64::try_from(late.as_millis()).unwrap_or(u64::MAX).min(u64::from(u32::MAX));
+        let packed =
+            (second << 32) | u64::try_from(late.as_millis()).unwrap_or(u64::MAX).min(u64::from(u32::MAX));
         let known = slot.load(Ordering::Relaxed);
         if known >> 32 != second || known < packed {
             slot.store(packed, Ordering::Relaxed);

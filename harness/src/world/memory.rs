@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use flowproof_reference::driver::host::{HostOutput, Station};
 use flowproof_reference::machine::{LinkId, Time};
 
-use super::reference::{Reference, ReferenceOutput, reference};
+use super::reference::{ReferenceOptions, reference};
 use crate::corpus::Protocol;
 use crate::runner::conversation::{Conversation, Input, Outcome, Output};
 use crate::runner::plan::Plan;
@@ -30,7 +31,7 @@ struct World {
 struct Side {
     participant: usize,
     listens: bool,
-    machine: Box<dyn Reference>,
+    machine: Box<dyn Station>,
     /// From the machine's own numbers to the conversation's.
     links: BTreeMap<LinkId, LinkId>,
 }
@@ -45,7 +46,17 @@ pub fn run(
 ) -> Result<Outcome, String> {
     let mut references = Vec::new();
     for (participant, one) in plan.cast.iter().enumerate().filter(|(_, one)| one.under_test) {
-        let machine = reference(&protocol.settings.name, &one.role, plan.settings.seed, sinner)?;
+        let mut settings = protocol.settings.settings.clone();
+        settings.extend(plan.settings.variables.clone());
+        let options = ReferenceOptions {
+            edition: &plan.settings.edition,
+            seed: plan.settings.seed,
+            authority: "reference",
+            path: &plan.settings.path,
+            settings,
+            sinner,
+        };
+        let machine = reference(&protocol.settings.name, &one.role, &options)?;
         references.push(Side { participant, listens: one.listens, machine, links: BTreeMap::new() });
     }
     let conversation = Conversation::new(plan, protocol, began);
@@ -95,7 +106,7 @@ impl World {
             Output::Dial(link) => {
                 let Some(place) = self.references.iter().position(|side| side.listens) else { return };
                 self.references[place].links.insert(link, link);
-                self.references[place].machine.incoming(link);
+                self.references[place].machine.incoming(now, link);
                 self.conversation.handle(now, Input::Connected(link));
             }
             Output::Write(link, bytes) => {
@@ -118,25 +129,28 @@ impl World {
                     self.conversation.handle(now, Input::Bytes(link, &bytes));
                 }
             }
-            Output::Stimulus(participant, line) => {
-                if let Some(side) = self.references.iter_mut().find(|side| side.participant == participant) {
-                    side.machine.stimulus(now, &line);
-                }
+            Output::Stimulus(participant, order) => {
+                let Some(side) = self.references.iter_mut().find(|side| side.participant == participant)
+                else {
+                    return;
+                };
+                // A stimulus that is not known is not acted on, and that is what the flow sees.
+                let _ = side.machine.stimulus(now, &order.does, &order.with);
             }
         }
     }
 
-    fn from_reference(&mut self, place: usize, output: ReferenceOutput) {
+    fn from_reference(&mut self, place: usize, output: HostOutput) {
         let now = self.now;
         let known = |side: &Side, own: LinkId| side.links.get(&own).copied();
         match output {
-            ReferenceOutput::Dial(own) => {
+            HostOutput::Dial(own) => {
                 let participant = self.references[place].participant;
                 let link = self.conversation.incoming(now, participant);
                 self.references[place].links.insert(own, link);
                 self.references[place].machine.connected(now, own);
             }
-            ReferenceOutput::Write(own, bytes) => {
+            HostOutput::Write(own, bytes) => {
                 let Some(link) = known(&self.references[place], own) else { return };
                 match self.stalled.get_mut(&link) {
                     Some(waiting) => {
@@ -148,12 +162,14 @@ impl World {
                     None => self.conversation.handle(now, Input::Bytes(link, &bytes)),
                 }
             }
-            ReferenceOutput::End(own) | ReferenceOutput::Abort(own) => {
-                let reset = matches!(output, ReferenceOutput::Abort(_));
+            HostOutput::End(own) | HostOutput::Abort(own) => {
+                let reset = matches!(output, HostOutput::Abort(_));
                 if let Some(link) = self.references[place].links.remove(&own) {
                     self.conversation.handle(now, Input::Ended(link, reset));
                 }
             }
+            // Datagrams have no world yet.
+            HostOutput::Bind(..) | HostOutput::SendTo(..) | HostOutput::Unbind(..) => {}
         }
     }
 

@@ -124,7 +124,8 @@ pub async fn run(
     if let Place::Connects { command, url } = place {
         for (participant, one) in plan.cast.iter().enumerate().filter(|(_, one)| one.under_test) {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await;
-            let listener = listener.map_err(|error| format!("no port to listen on for {}: {error}", one.name))?;
+            let listener =
+                listener.map_err(|error| format!("no port to listen on for {}: {error}", one.name))?;
             let address = listener.local_addr().map_err(|error| error.to_string())?;
             let url = url.replace("{}", &address.to_string());
             let events = events.clone();
@@ -160,10 +161,10 @@ pub async fn run(
                         wire.stalled.send_replace(stalled);
                     }
                 }
-                Output::Stimulus(participant, line) => {
+                Output::Stimulus(participant, order) => {
                     if let Some(program) = programs.get_mut(&participant) {
                         // A program that reads nothing is noticed by what it does not do.
-                        let _ = program.write_line(&line);
+                        let _ = program.write_line(&order.line());
                     }
                 }
             }

@@ -47,7 +47,9 @@ pub enum StartError {
         output: String,
     },
     /// The program did not listen in time.
-    #[error("`{command}` does not listen on port {port} after {seconds} s; does the command use {{port}}?{output}")]
+    #[error(
+        "`{command}` does not listen on port {port} after {seconds} s; does the command use {{port}}?{output}"
+    )]
     Mute {
         /// The command line.
         command: String,
@@ -189,7 +191,12 @@ impl ServerProcess {
                 return Err(StartError::Ended { command, status, port, output: process.last_words() });
             }
             if Instant::now() > until {
-                return Err(StartError::Mute { command, port, seconds: STARTUP.as_secs(), output: process.last_words() });
+                return Err(StartError::Mute {
+                    command,
+                    port,
+                    seconds: STARTUP.as_secs(),
+                    output: process.last_words(),
+                });
             }
             std::thread::sleep(Duration::from_millis(10));
         }

@@ -1,18 +1,24 @@
-//! A machine with its WebSocket ends: bytes in, bytes out, no IO. The in-memory world and the socket driver both run
-//! hosts, so a machine behaves alike in either.
+//! A machine with the ends of its streams: bytes in, bytes out, no IO. The in-memory world and the socket driver both
+//! run hosts, so a machine behaves alike in either.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::machine::{Action, Frame, Input, LinkId, Machine, Message, Outbox, Request, Response, Time, WireFault};
-use crate::transport::websocket::{WebSocketConfig, WebSocketEnd, WireEvent};
+use serde_json::Value;
+
+use crate::machine::{
+    Action, Frame, Input, LinkId, Machine, Message, Outbox, Request, Response, SocketId, Time, WireFault,
+};
+use crate::transport::websocket::WireEvent;
+use crate::transport::{Framing, StreamEnd};
 
 /// How long the other side may take to answer our Close frame before the stream is cut.
 const CLOSING: Duration = Duration::from_secs(5);
 
 /// What a host wants done on the network.
 #[derive(Debug, PartialEq, Eq)]
-pub enum HostOutput<E> {
+pub enum HostOutput {
     /// Connect to the other side.
     Dial(LinkId),
     /// Write bytes.
@@ -21,8 +27,46 @@ pub enum HostOutput<E> {
     End(LinkId),
     /// Cut the stream.
     Abort(LinkId),
-    /// Tell the owner.
-    Event(E),
+    /// Open a datagram socket, on this port if one is given.
+    Bind(SocketId, Option<u16>),
+    /// Send a datagram.
+    SendTo(SocketId, SocketAddr, Vec<u8>),
+    /// Close a datagram socket.
+    Unbind(SocketId),
+}
+
+/// Links that a filter is shown for datagrams are numbered from here on, so that they are never those of streams.
+const DATAGRAM_LINKS: u64 = 1 << 32;
+
+/// A reference implementation without its types: what whoever puts it on a network has to know.
+pub trait Station {
+    /// A stranger's stream has come in; `link` must be new.
+    fn incoming(&mut self, now: Time, link: LinkId);
+    /// A stream that was asked for with [`HostOutput::Dial`] is there.
+    fn connected(&mut self, now: Time, link: LinkId);
+    /// A stream that was asked for did not come about.
+    fn not_connected(&mut self, now: Time, link: LinkId);
+    /// Bytes arrived.
+    fn bytes(&mut self, now: Time, link: LinkId, bytes: &[u8]);
+    /// The stream has ended, in order or not.
+    fn ended(&mut self, now: Time, link: LinkId);
+    /// A datagram socket that was asked for is there, or cannot be had.
+    fn bound(&mut self, now: Time, socket: SocketId, local: Option<SocketAddr>);
+    /// A datagram arrived.
+    fn datagram(&mut self, now: Time, socket: SocketId, from: SocketAddr, bytes: &[u8]);
+    /// The deadline has come.
+    fn tick(&mut self, now: Time);
+    /// When [`Station::tick`] is wanted.
+    fn deadline(&self) -> Option<Time>;
+    /// The next thing to do on the network.
+    fn poll_output(&mut self) -> Option<HostOutput>;
+    /// Somebody tells it what to do: the name of a stimulus, and what comes with it (`null` for nothing). The error
+    /// tells a person what it can be told.
+    fn stimulus(&mut self, now: Time, name: &str, with: &Value) -> Result<(), String>;
+    /// It is to take leave in order, if it knows how.
+    fn leave(&mut self, now: Time);
+    /// True once it will never want anything again.
+    fn is_over(&self) -> bool;
 }
 
 /// What a machine does on one link, as a [`Filter`] sees it.
@@ -76,7 +120,7 @@ pub trait Filter: Send {
 }
 
 struct Slot {
-    end: WebSocketEnd,
+    end: StreamEnd,
     open: bool,
     /// When our Close frame was sent.
     closing: Option<Time>,
@@ -87,28 +131,33 @@ struct Slot {
 /// A machine with its ends.
 pub struct Host<M: Machine> {
     machine: M,
-    config: WebSocketConfig,
+    framing: Framing,
     /// The `Host` header of links that the machine asks for.
     authority: String,
     slots: BTreeMap<LinkId, Slot>,
     dialling: BTreeMap<LinkId, Request>,
     outbox: Outbox<M::Event>,
-    outputs: VecDeque<HostOutput<M::Event>>,
+    outputs: VecDeque<HostOutput>,
+    events: VecDeque<M::Event>,
     filter: Option<Box<dyn Filter>>,
+    /// The links that the filter is shown for datagrams.
+    datagram_links: BTreeMap<(SocketId, SocketAddr), LinkId>,
 }
 
 impl<M: Machine> Host<M> {
     /// A host for `machine`; `authority` is host and port of the other side, for a machine that connects.
-    pub fn new(machine: M, config: WebSocketConfig, authority: impl Into<String>) -> Self {
+    pub fn new(machine: M, framing: Framing, authority: impl Into<String>) -> Self {
         Host {
             machine,
-            config,
+            framing,
             authority: authority.into(),
             slots: BTreeMap::new(),
             dialling: BTreeMap::new(),
             outbox: Outbox::default(),
             outputs: VecDeque::new(),
+            events: VecDeque::new(),
             filter: None,
+            datagram_links: BTreeMap::new(),
         }
     }
 
@@ -119,16 +168,19 @@ impl<M: Machine> Host<M> {
     }
 
     /// A stranger's stream has come in; `link` must be new.
-    pub fn incoming(&mut self, link: LinkId) {
-        let end = WebSocketEnd::listening(self.config.clone());
+    pub fn incoming(&mut self, now: Time, link: LinkId) {
+        let end = self.framing.listening();
         self.slots.insert(link, Slot { end, open: false, closing: None, forgotten: true });
+        self.drain(now, link);
+        self.flush(now);
     }
 
     /// A stream that was asked for with [`HostOutput::Dial`] is there.
     pub fn connected(&mut self, now: Time, link: LinkId) {
         let Some(request) = self.dialling.remove(&link) else { return };
-        let end = WebSocketEnd::connecting(self.config.clone(), &self.authority, &request, link.0);
+        let end = self.framing.connecting(&self.authority, &request, link.0);
         self.slots.insert(link, Slot { end, open: false, closing: None, forgotten: true });
+        self.drain(now, link);
         self.flush(now);
     }
 
@@ -156,6 +208,40 @@ impl<M: Machine> Host<M> {
             self.drain(now, link);
         }
         self.flush(now);
+    }
+
+    /// A datagram socket that was asked for is there, or cannot be had.
+    pub fn bound(&mut self, now: Time, socket: SocketId, local: Option<SocketAddr>) {
+        match local {
+            Some(local) => self.feed(now, Input::Bound { socket, local }),
+            None => self.feed(now, Input::NotBound { socket }),
+        }
+        self.flush(now);
+    }
+
+    /// A datagram arrived.
+    pub fn datagram(&mut self, now: Time, socket: SocketId, from: SocketAddr, bytes: &[u8]) {
+        if self.filter.is_some() {
+            let link = self.datagram_link(socket, from);
+            let mut frames = Vec::new();
+            if let Some(filter) = &mut self.filter {
+                filter.incoming(now, link, ReceivedFrame::Text(bytes.to_vec()), &mut frames);
+            }
+            for frame in frames {
+                if let ReceivedFrame::Text(bytes) | ReceivedFrame::Binary(bytes) = frame {
+                    self.feed(now, Input::Datagram { socket, from, bytes: &bytes });
+                }
+            }
+        } else {
+            self.feed(now, Input::Datagram { socket, from, bytes });
+        }
+        self.flush(now);
+    }
+
+    /// The link that a filter is shown for datagrams between a socket and an address.
+    fn datagram_link(&mut self, socket: SocketId, other: SocketAddr) -> LinkId {
+        let next = LinkId(DATAGRAM_LINKS + self.datagram_links.len() as u64);
+        *self.datagram_links.entry((socket, other)).or_insert(next)
     }
 
     /// The owner wants something.
@@ -200,8 +286,13 @@ impl<M: Machine> Host<M> {
     }
 
     /// The next thing to do on the network.
-    pub fn poll_output(&mut self) -> Option<HostOutput<M::Event>> {
+    pub fn poll_output(&mut self) -> Option<HostOutput> {
         self.outputs.pop_front()
+    }
+
+    /// The next thing the machine tells its owner.
+    pub fn poll_event(&mut self) -> Option<M::Event> {
+        self.events.pop_front()
     }
 
     fn feed(&mut self, now: Time, input: Input<'_, M::Command>) {
@@ -217,9 +308,28 @@ impl<M: Machine> Host<M> {
                 Action::Send { link, message } => self.act(now, link, WireAction::Send(message)),
                 Action::Close { link, code, reason } => self.act(now, link, WireAction::Close(code, reason)),
                 Action::Abort { link } => self.act(now, link, WireAction::Abort),
-                Action::Event(event) => self.outputs.push_back(HostOutput::Event(event)),
+                Action::Bind { socket, port } => self.outputs.push_back(HostOutput::Bind(socket, port)),
+                Action::SendTo { socket, to, bytes } => self.send_to(now, socket, to, bytes),
+                Action::Unbind { socket } => {
+                    self.datagram_links.retain(|(known, _), _| *known != socket);
+                    self.outputs.push_back(HostOutput::Unbind(socket));
+                }
+                Action::Event(event) => self.events.push_back(event),
             }
         }
+    }
+
+    fn send_to(&mut self, now: Time, socket: SocketId, to: SocketAddr, bytes: Vec<u8>) {
+        if self.filter.is_none() {
+            self.outputs.push_back(HostOutput::SendTo(socket, to, bytes));
+            return;
+        }
+        let link = self.datagram_link(socket, to);
+        let message = match String::from_utf8(bytes) {
+            Ok(text) => Message::Text(text),
+            Err(error) => Message::Binary(error.into_bytes()),
+        };
+        self.act(now, link, WireAction::Send(message));
     }
 
     fn act(&mut self, now: Time, link: LinkId, action: WireAction) {
@@ -227,13 +337,27 @@ impl<M: Machine> Host<M> {
             self.perform(now, link, action);
             return;
         };
-        let open: Vec<LinkId> = self.slots.iter().filter(|(_, slot)| slot.open).map(|(link, _)| *link).collect();
+        let streams = self.slots.iter().filter(|(_, slot)| slot.open).map(|(link, _)| *link);
+        let open: Vec<LinkId> = streams.chain(self.datagram_links.values().copied()).collect();
         let mut done = Vec::new();
         filter.outgoing(now, link, action, &open, &mut done);
         done.into_iter().for_each(|(link, action)| self.perform(now, link, action));
     }
 
     fn perform(&mut self, now: Time, link: LinkId, action: WireAction) {
+        if link.0 >= DATAGRAM_LINKS {
+            let ends = self.datagram_links.iter().find(|(_, known)| **known == link).map(|(ends, _)| *ends);
+            let bytes = match action {
+                WireAction::Send(Message::Text(text)) => text.into_bytes(),
+                WireAction::Send(Message::Binary(bytes)) => bytes,
+                // Datagrams know nothing else.
+                _ => return,
+            };
+            if let Some((socket, to)) = ends {
+                self.outputs.push_back(HostOutput::SendTo(socket, to, bytes));
+            }
+            return;
+        }
         let Some(slot) = self.slots.get_mut(&link) else { return };
         match action {
             WireAction::Accept(subprotocol) => {
@@ -354,5 +478,65 @@ impl<M: Machine> Host<M> {
         for link in ended {
             self.gone(now, link);
         }
+    }
+}
+
+impl<M: Machine> Station for Host<M> {
+    fn incoming(&mut self, now: Time, link: LinkId) {
+        self.incoming(now, link);
+    }
+
+    fn connected(&mut self, now: Time, link: LinkId) {
+        self.connected(now, link);
+    }
+
+    fn not_connected(&mut self, now: Time, link: LinkId) {
+        self.not_connected(now, link);
+    }
+
+    fn bytes(&mut self, now: Time, link: LinkId, bytes: &[u8]) {
+        self.bytes(now, link, bytes);
+    }
+
+    fn ended(&mut self, now: Time, link: LinkId) {
+        self.ended(now, link);
+    }
+
+    fn bound(&mut self, now: Time, socket: SocketId, local: Option<SocketAddr>) {
+        self.bound(now, socket, local);
+    }
+
+    fn datagram(&mut self, now: Time, socket: SocketId, from: SocketAddr, bytes: &[u8]) {
+        self.datagram(now, socket, from, bytes);
+    }
+
+    fn tick(&mut self, now: Time) {
+        self.tick(now);
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        self.deadline()
+    }
+
+    fn poll_output(&mut self) -> Option<HostOutput> {
+        // Nobody asks a station what its machine tells.
+        self.events.clear();
+        self.poll_output()
+    }
+
+    fn stimulus(&mut self, now: Time, name: &str, with: &Value) -> Result<(), String> {
+        let command = M::command(name, with)?;
+        self.command(now, command);
+        Ok(())
+    }
+
+    fn leave(&mut self, now: Time) {
+        if let Some(command) = M::leave() {
+            self.command(now, command);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.machine.is_over()
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
-use thiserror::Error;
 
 use super::config::{ClientConfig, Fault};
 use super::message::{Envelope, SERVER, ServerPacket};
@@ -25,27 +24,6 @@ pub enum ClientCommand {
     },
     /// Write properties, now and after every reconnect.
     SetProperties(Map<String, Value>),
-}
-
-/// A stimulus that a client does not know.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("a hangout client cannot `{0}`; it can `send`, `properties` and `close`")]
-pub struct UnknownStimulus(String);
-
-impl ClientCommand {
-    /// The command for a stimulus: `send` with `to`, `type` and `payload`, `properties` with a map, `close`.
-    pub fn from_stimulus(name: &str, with: &Value) -> Result<ClientCommand, UnknownStimulus> {
-        match (name, with) {
-            ("send", Value::Object(with)) => Ok(ClientCommand::Send {
-                to: with.get("to").cloned().unwrap_or(Value::Null),
-                kind: with.get("type").and_then(Value::as_str).unwrap_or_default().to_owned(),
-                payload: with.get("payload").cloned().unwrap_or(Value::Null),
-            }),
-            ("properties", Value::Object(properties)) => Ok(ClientCommand::SetProperties(properties.clone())),
-            ("close", _) => Ok(ClientCommand::Close),
-            _ => Err(UnknownStimulus(name.to_owned())),
-        }
-    }
 }
 
 /// What a client tells its owner (section 3.3).
@@ -139,7 +117,7 @@ impl Client {
         }
     }
 
-    fn command(&mut self, command: ClientCommand, out: &mut Outbox<ClientEvent>) {
+    fn obey(&mut self, command: ClientCommand, out: &mut Outbox<ClientEvent>) {
         match command {
             ClientCommand::Close => {
                 self.leaving = true;
@@ -154,7 +132,10 @@ impl Client {
             ClientCommand::SetProperties(written) => {
                 if let State::Open { link, .. } = &self.state {
                     let written = Value::Object(written.clone());
-                    out.send(*link, Message::Text(Envelope::encode(&Value::from(SERVER), "properties", &written)));
+                    out.send(
+                        *link,
+                        Message::Text(Envelope::encode(&Value::from(SERVER), "properties", &written)),
+                    );
                 }
                 for (name, value) in written {
                     if value.is_null() {
@@ -234,7 +215,7 @@ impl Machine for Client {
             Input::Received { link, frame } => self.received(link, frame, out),
             Input::Closing { link, code, .. } => out.close(link, Some(code.unwrap_or(1000)), ""),
             Input::Closed { .. } => self.lost(now, out),
-            Input::Command(command) => self.command(command, out),
+            Input::Command(command) => self.obey(command, out),
             Input::Tick => {
                 if let State::Closed { reconnect_at: Some(at) } = self.state
                     && at <= now
@@ -242,8 +223,12 @@ impl Machine for Client {
                     self.connect(out);
                 }
             }
-            // Nobody connects to a client.
-            Input::Requested { .. } | Input::Answered { .. } => {}
+            // Nobody connects to a client, and it knows no datagrams and no plain requests.
+            Input::Requested { .. }
+            | Input::Answered { .. }
+            | Input::Bound { .. }
+            | Input::NotBound { .. }
+            | Input::Datagram { .. } => {}
         }
     }
 
@@ -252,5 +237,27 @@ impl Machine for Client {
             State::Closed { reconnect_at } => reconnect_at,
             _ => None,
         }
+    }
+
+    /// `send` with `to`, `type` and `payload`, `properties` with a map, `close`.
+    fn command(name: &str, with: &Value) -> Result<ClientCommand, String> {
+        match (name, with) {
+            ("send", Value::Object(with)) => Ok(ClientCommand::Send {
+                to: with.get("to").cloned().unwrap_or(Value::Null),
+                kind: with.get("type").and_then(Value::as_str).unwrap_or_default().to_owned(),
+                payload: with.get("payload").cloned().unwrap_or(Value::Null),
+            }),
+            ("properties", Value::Object(properties)) => Ok(ClientCommand::SetProperties(properties.clone())),
+            ("close", _) => Ok(ClientCommand::Close),
+            _ => Err(format!("a hangout client cannot `{name}`; it can `send`, `properties` and `close`")),
+        }
+    }
+
+    fn leave() -> Option<ClientCommand> {
+        Some(ClientCommand::Close)
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.state, State::Closed { reconnect_at: None })
     }
 }

@@ -16,7 +16,7 @@ mod message;
 mod server;
 mod state;
 
-pub use client::{Client, ClientCommand, ClientEvent, UnknownStimulus};
+pub use client::{Client, ClientCommand, ClientEvent};
 pub use config::{ClientConfig, Fault, ServerConfig};
 pub use error::{CloseReason, DecodeError};
 pub use message::{Envelope, Packet, ServerPacket, To};

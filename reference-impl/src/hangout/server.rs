@@ -250,7 +250,13 @@ impl Server {
     }
 
     /// Merges by name, in the order of the document; `null` deletes, objects and arrays are passed over.
-    fn apply(&mut self, now: Time, link: LinkId, written: &Map<String, Value>, out: &mut Outbox<ServerEvent>) {
+    fn apply(
+        &mut self,
+        now: Time,
+        link: LinkId,
+        written: &Map<String, Value>,
+        out: &mut Outbox<ServerEvent>,
+    ) {
         let replaces = self.has(Fault::ReplacesProperties);
         let limit = if self.has(Fault::LimitTenProperties) { 10 } else { self.config.properties };
         let limit = if self.has(Fault::NoPropertyLimit) { usize::MAX } else { limit };
@@ -381,10 +387,22 @@ impl Machine for Server {
                 }
             }
             Input::Opened { .. } | Input::Refused { .. } | Input::Answered { .. } | Input::Tick => {}
+            Input::Bound { .. } | Input::NotBound { .. } | Input::Datagram { .. } => {}
         }
     }
 
     fn deadline(&self) -> Option<Time> {
         [self.check_at, self.ping_at].into_iter().flatten().min()
+    }
+
+    fn command(name: &str, _with: &Value) -> Result<ServerCommand, String> {
+        match name {
+            "shut-down" => Ok(ServerCommand::ShutDown),
+            _ => Err(format!("a hangout server cannot `{name}`; it can `shut-down`")),
+        }
+    }
+
+    fn leave() -> Option<ServerCommand> {
+        Some(ServerCommand::ShutDown)
     }
 }

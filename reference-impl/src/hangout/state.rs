@@ -106,7 +106,8 @@ impl Table {
 
     /// What is the same in everybody's `metadata`: all but `index` (section 2.6).
     fn shared_part(&self, version: &str) -> (Value, Value, Value) {
-        let tokens: Vec<&str> = self.connections.values().map(|connection| connection.token.as_str()).collect();
+        let tokens: Vec<&str> =
+            self.connections.values().map(|connection| connection.token.as_str()).collect();
         let mut properties = Map::new();
         for connection in self.connections.values() {
             properties.insert(connection.token.clone(), Value::Object(connection.properties.clone()));
@@ -123,7 +124,8 @@ impl Table {
             .iter()
             .map(|(link, connection)| {
                 let index = Value::from(connection.token.as_str());
-                let packet = format!(r#"{{"from":"server","type":"metadata","metadata":{{"index":{index},{rest}}}}}"#);
+                let packet =
+                    format!(r#"{{"from":"server","type":"metadata","metadata":{{"index":{index},{rest}}}}}"#);
                 (*link, packet)
             })
             .collect()

@@ -1,5 +1,7 @@
 //! The auth service by itself: trades login and password for a token (section 2.8).
 
+use serde_json::Value;
+
 use super::accounts::{AUTH_PATH, Accounts, plain};
 use super::config::AuthConfig;
 use crate::machine::{Input, Machine, Outbox, Time};
@@ -44,6 +46,14 @@ impl Machine for Auth {
     }
 
     fn deadline(&self) -> Option<Time> {
+        None
+    }
+
+    fn command(name: &str, _with: &Value) -> Result<AuthCommand, String> {
+        Err(format!("a polfan auth service cannot be told to `{name}`: it is told nothing"))
+    }
+
+    fn leave() -> Option<AuthCommand> {
         None
     }
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
-use thiserror::Error;
 
 use super::config::{ClientConfig, Fault};
 use super::message::{COMMANDS, Id, envelope};
@@ -64,28 +63,23 @@ pub enum ClientCommand {
     Send(Step),
 }
 
-/// A stimulus that a client does not know.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("a polfan client cannot `{0}`; it can send each command by its name, `api`, `chain` and `close`")]
-pub struct UnknownStimulus(String);
-
 impl ClientCommand {
     /// The command for a stimulus: a command's name with its `data`; `api` with `type` and `data`, the same by HTTP;
     /// `chain` with `do`, `then` and `otherwise`, each of them an object of `type`, `data` and, for HTTP, `api: true`;
     /// `close`.
-    pub fn from_stimulus(name: &str, with: &Value) -> Result<ClientCommand, UnknownStimulus> {
-        let unknown = || UnknownStimulus(name.to_owned());
-        let step = match name {
-            "close" => return Ok(ClientCommand::Close),
-            "api" => Step { by_http: true, ..step(with).ok_or_else(unknown)? },
+    fn from_stimulus(name: &str, with: &Value) -> Option<ClientCommand> {
+        let first = match name {
+            "close" => return Some(ClientCommand::Close),
+            "api" => Step { by_http: true, ..step(with)? },
             "chain" => {
-                let follower = |key: &str| with.get(key).map(|with| step(with).map(Box::new).ok_or_else(unknown));
-                let first = with.get("do").and_then(step).ok_or_else(unknown)?;
-                Step { then: follower("then").transpose()?, otherwise: follower("otherwise").transpose()?, ..first }
+                let then = with.get("then").map(step).map(|step| step.map(Box::new));
+                let otherwise = with.get("otherwise").map(step).map(|step| step.map(Box::new));
+                let (then, otherwise) = (then.map_or(Some(None), |step| step.map(Some))?, otherwise.map_or(Some(None), |step| step.map(Some))?);
+                Step { then, otherwise, ..step(with.get("do")?)? }
             }
-            _ => step(&json!({ "type": name, "data": with })).ok_or_else(unknown)?,
+            _ => step(&json!({ "type": name, "data": with }))?,
         };
-        Ok(ClientCommand::Send(step))
+        Some(ClientCommand::Send(first))
     }
 }
 
@@ -197,7 +191,7 @@ impl Client {
         if self.has(Fault::ClientLongRefs) { format!("ref-{id}") } else { id }
     }
 
-    fn command(&mut self, step: Step, out: &mut Outbox<ClientEvent>) {
+    fn carry_out(&mut self, step: Step, out: &mut Outbox<ClientEvent>) {
         if step.by_http {
             self.request(step, out);
             return;
@@ -329,14 +323,14 @@ impl Client {
             out.event(ClientEvent::Completed(event));
         }
         if let Some(step) = follower {
-            self.command(*step, out);
+            self.carry_out(*step, out);
         }
     }
 
     fn unanswered(&mut self, pending: Pending, out: &mut Outbox<ClientEvent>) {
         out.event(ClientEvent::Failed(None));
         if let Some(step) = pending.otherwise {
-            self.command(*step, out);
+            self.carry_out(*step, out);
         }
     }
 
@@ -432,7 +426,7 @@ impl Machine for Client {
                 self.leaving = true;
                 self.leave(out);
             }
-            Input::Command(ClientCommand::Send(step)) => self.command(step, out),
+            Input::Command(ClientCommand::Send(step)) => self.carry_out(step, out),
             Input::Tick => match self.state {
                 State::Disconnected { retry_at: Some(at) } if at <= now => self.connect(now, out),
                 State::Connecting { give_up_at, link } if give_up_at <= now => {
@@ -453,5 +447,19 @@ impl Machine for Client {
             State::Connecting { give_up_at, .. } => Some(give_up_at),
             State::Ready { .. } | State::Leaving => None,
         }
+    }
+
+    fn command(name: &str, with: &Value) -> Result<ClientCommand, String> {
+        let known = "each command by its name with its `data`, `api`, `chain` and `close`";
+        ClientCommand::from_stimulus(name, with)
+            .ok_or_else(|| format!("a polfan client cannot `{name}` with {with}; it knows {known}"))
+    }
+
+    fn leave() -> Option<ClientCommand> {
+        Some(ClientCommand::Close)
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.state, State::Disconnected { retry_at: None }) && self.requests.is_empty()
     }
 }

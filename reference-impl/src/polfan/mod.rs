@@ -22,7 +22,7 @@ mod server;
 mod state;
 
 pub use auth::{Auth, AuthCommand, AuthEvent};
-pub use client::{Client, ClientCommand, ClientEvent, UnknownStimulus};
+pub use client::{Client, ClientCommand, ClientEvent, Step};
 pub use config::{AuthConfig, ClientConfig, Fault, RoomConfig, ServerConfig, SpaceConfig, TopicConfig, UserConfig};
 pub use error::{CommandError, DecodeError};
 pub use message::{Asked, COMMANDS, Command, Event, Id, Place};

@@ -173,10 +173,10 @@ impl Server {
             connection.thinking.get_or_insert_with(|| (now + THINKING, bytes.to_vec()));
             return;
         }
-        self.command(link, bytes, out);
+        self.perform(link, bytes, out);
     }
 
-    fn command(&mut self, link: LinkId, bytes: &[u8], out: &mut Outbox<ServerEvent>) {
+    fn perform(&mut self, link: LinkId, bytes: &[u8], out: &mut Outbox<ServerEvent>) {
         let Some(user) = self.connections.get(&link).map(|connection| connection.user.clone()) else { return };
         let answer = self.answer(&user, bytes, Some(link), out);
         let reference = answer.reference.as_deref();
@@ -321,7 +321,7 @@ impl Server {
             }
         }
         for (link, bytes) in ready {
-            self.command(link, &bytes, out);
+            self.perform(link, &bytes, out);
         }
     }
 
@@ -419,5 +419,16 @@ impl Machine for Server {
 
     fn deadline(&self) -> Option<Time> {
         self.connections.values().filter_map(|connection| connection.thinking.as_ref().map(|(due, _)| *due)).min()
+    }
+
+    fn command(name: &str, _with: &Value) -> Result<ServerCommand, String> {
+        match name {
+            "shut-down" => Ok(ServerCommand::ShutDown),
+            _ => Err(format!("a polfan server cannot `{name}`; it can `shut-down`")),
+        }
+    }
+
+    fn leave() -> Option<ServerCommand> {
+        Some(ServerCommand::ShutDown)
     }
 }

@@ -384,7 +384,8 @@ impl WebSocketEnd {
 
     fn read_head(&mut self) -> bool {
         let input = self.input.make_contiguous();
-        let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n").map(|place| place + 4) else {
+        let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n").map(|place| place + 4)
+        else {
             if input.len() > self.config.max_head {
                 self.bad_head("the HTTP head is too long");
             }
@@ -430,9 +431,9 @@ impl WebSocketEnd {
             body: Vec::new(),
         };
         let names = |name: &str, word: &str| {
-            request.header(name).is_some_and(|value| {
-                value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word))
-            })
+            request
+                .header(name)
+                .is_some_and(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
         };
         let key = request.header("sec-websocket-key").unwrap_or_default().to_owned();
         request.upgrade = method == "GET"
@@ -555,7 +556,10 @@ impl WebSocketEnd {
         let joined = self.joining.as_ref().map_or(0, |(_, bytes)| bytes.len());
         let room = self.config.max_message.saturating_sub(joined);
         let Some(length) = usize::try_from(length).ok().filter(|length| *length <= room) else {
-            self.fault(WireFault::TooBig, format!("a message of more than {} bytes", self.config.max_message));
+            self.fault(
+                WireFault::TooBig,
+                format!("a message of more than {} bytes", self.config.max_message),
+            );
             return false;
         };
         if self.input.len() < header_length + length {
@@ -645,7 +649,9 @@ fn target(request: &Request) -> String {
 fn owned(headers: &[httparse::Header<'_>]) -> Vec<(String, String)> {
     headers
         .iter()
-        .map(|header| (header.name.to_ascii_lowercase(), String::from_utf8_lossy(header.value).trim().to_owned()))
+        .map(|header| {
+            (header.name.to_ascii_lowercase(), String::from_utf8_lossy(header.value).trim().to_owned())
+        })
         .collect()
 }
 

@@ -33,7 +33,10 @@ pub fn parse_payload(source: &str) -> Result<Payload, Vec<Diagnostic>> {
     whole(source, Parser::payload)
 }
 
-fn whole<'a, T>(source: &'a str, read: impl FnOnce(&mut Parser<'a>) -> Parsed<T>) -> Result<T, Vec<Diagnostic>> {
+fn whole<'a, T>(
+    source: &'a str,
+    read: impl FnOnce(&mut Parser<'a>) -> Parsed<T>,
+) -> Result<T, Vec<Diagnostic>> {
     let mut parser = Parser::new(source);
     // No line ends here: the text is one pattern, wherever its lines break.
     parser.brackets = 1;

@@ -88,7 +88,8 @@ impl Parser<'_> {
             let span = Span::new(start, self.at);
             return self.report(diagnostic::expected(span, "bytes as pairs of hex digits", "something else"));
         }
-        let bytes = (0..digits).step_by(2).map(|place| u8::from_str_radix(&rest[place..place + 2], 16).unwrap_or(0));
+        let bytes =
+            (0..digits).step_by(2).map(|place| u8::from_str_radix(&rest[place..place + 2], 16).unwrap_or(0));
         Ok(Bytes::Hex(bytes.collect()))
     }
 
@@ -323,7 +324,8 @@ impl Parser<'_> {
                     self.at = start + place + 1;
                     if let Err(error) = regex::Regex::new(&source) {
                         let text = error.to_string();
-                        let last = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                        let last =
+                            text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
                         return self.report(diagnostic::bad_regex(Span::new(start, self.at), &last));
                     }
                     return Ok(PatternKind::Regex(source));
@@ -347,7 +349,8 @@ impl Parser<'_> {
         let start = self.at;
         let rest = self.rest();
         let mut end = usize::from(rest.starts_with('-'));
-        let digits = |from: usize| rest[from..].find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len() - from);
+        let digits =
+            |from: usize| rest[from..].find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len() - from);
         end += digits(end);
         if rest[end..].starts_with('.') && rest[end + 1..].starts_with(|c: char| c.is_ascii_digit()) {
             end += 1 + digits(end + 1);

@@ -2,7 +2,9 @@
 
 use super::{Failed, Parsed, Parser};
 use crate::diagnostic;
-use crate::flow::ast::{Block, Branch, CloseSpec, ConnectOptions, Name, Pattern, Span, Step, StepKind, Trivia};
+use crate::flow::ast::{
+    Block, Branch, CloseSpec, ConnectOptions, Name, Pattern, Span, Step, StepKind, Trivia,
+};
 
 /// What a participant can do.
 pub(super) const VERBS: [&str; 10] = [
@@ -23,7 +25,11 @@ type Said = (StepKind, Vec<Name>, Option<String>);
 
 impl Parser<'_> {
     /// Steps up to the end of the file, or to the brace that closes the block opened at `opening`.
-    pub(super) fn steps(&mut self, mut leading: Vec<Trivia>, opening: Option<Span>) -> (Vec<Step>, Vec<Trivia>) {
+    pub(super) fn steps(
+        &mut self,
+        mut leading: Vec<Trivia>,
+        opening: Option<Span>,
+    ) -> (Vec<Step>, Vec<Trivia>) {
         let mut steps = Vec::new();
         loop {
             match (self.peek(), opening) {
@@ -76,7 +82,8 @@ impl Parser<'_> {
         }
         let next = self.rest()[word.len()..].trim_start_matches([' ', '\t']);
         let verb_follows = VERBS.iter().any(|verb| {
-            next.strip_prefix(verb).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+            next.strip_prefix(verb)
+                .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
         });
         if verb_follows && !word.is_empty() {
             return self.deed();
@@ -111,7 +118,8 @@ impl Parser<'_> {
                 Ok((StepKind::Every { shortest, longest, times, block }, cites, comment))
             }
             "in" => {
-                let head = if self.word("any") && self.word("order") { Ok(()) } else { self.wrong("`any order`") };
+                let head =
+                    if self.word("any") && self.word("order") { Ok(()) } else { self.wrong("`any order`") };
                 let (block, cites, comment) = self.block_after(head.is_ok())?;
                 head?;
                 Ok((StepKind::AnyOrder(block), cites, comment))
@@ -140,7 +148,18 @@ impl Parser<'_> {
     }
 
     fn at_header_word_named(&self, word: &str) -> bool {
-        matches!(word, "protocol" | "cast" | "editions" | "needs" | "tags" | "about" | "ignoring" | "unexpected" | "examples")
+        matches!(
+            word,
+            "protocol"
+                | "cast"
+                | "editions"
+                | "needs"
+                | "tags"
+                | "about"
+                | "ignoring"
+                | "unexpected"
+                | "examples"
+        )
     }
 
     fn unknown<T>(&mut self, start: usize, word: &str) -> Parsed<T> {
@@ -217,7 +236,11 @@ impl Parser<'_> {
             let word = self.peek_word();
             match word {
                 "to" | "path" | "query" | "headers" | "subprotocol" | "sending" => self.at += word.len(),
-                _ => return self.wrong("`to`, `path`, `query`, `headers`, `subprotocol`, `sending`, or the end of the line"),
+                _ => {
+                    return self.wrong(
+                        "`to`, `path`, `query`, `headers`, `subprotocol`, `sending`, or the end of the line",
+                    );
+                }
             }
             match word {
                 "to" => to = Some(self.name("a participant")?),

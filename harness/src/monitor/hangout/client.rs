@@ -73,7 +73,14 @@ impl ClientRules {
             } else {
                 ("HANGOUT-CLIENT-3", format!("it was never told of {address:?}"))
             };
-            rulings.broken(id, seen.from, seen.at, message, "a token it was told, the wildcard, or `server`", actual(whole));
+            rulings.broken(
+                id,
+                seen.from,
+                seen.at,
+                message,
+                "a token it was told, the wildcard, or `server`",
+                actual(whole),
+            );
             return;
         }
         rulings.kept("HANGOUT-CLIENT-3", seen.from, seen.at);
@@ -98,7 +105,14 @@ impl ClientRules {
             line.pings.retain(|(at, _)| now.since(*at) <= limit);
             if line.pings.len() < before {
                 let message = "a Ping was not answered within 2 s";
-                rulings.broken("HANGOUT-CLIENT-4", &line.client, now, message, "a Pong with the same payload", Value::Null);
+                rulings.broken(
+                    "HANGOUT-CLIENT-4",
+                    &line.client,
+                    now,
+                    message,
+                    "a Pong with the same payload",
+                    Value::Null,
+                );
             }
         }
     }

@@ -39,7 +39,14 @@ pub(super) struct Lines {
 impl Lines {
     pub(super) fn new(config: MonitorConfig) -> Self {
         let wildcard = config.settings.get("wildcard").cloned().unwrap_or_else(|| "*".to_owned());
-        Lines { config, wildcard, lines: BTreeMap::new(), tokens: Vec::new(), told: BTreeSet::new(), hostile: false }
+        Lines {
+            config,
+            wildcard,
+            lines: BTreeMap::new(),
+            tokens: Vec::new(),
+            told: BTreeSet::new(),
+            hostile: false,
+        }
     }
 
     fn ping(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
@@ -55,7 +62,8 @@ impl Lines {
             let what = if first { "the first Ping came" } else { "a Ping came" };
             let after = if first { "the handshake" } else { "the one before" };
             let message = format!("{what} {:.1} s after {after}", gap.as_secs_f64());
-            let expected = if first { "the first Ping within 21 s" } else { "Pings 20 s apart, give or take 1 s" };
+            let expected =
+                if first { "the first Ping within 21 s" } else { "Pings 20 s apart, give or take 1 s" };
             rulings.broken("HANGOUT-PING-1", seen.from, seen.at, message, expected, Value::Null);
         } else if !first {
             rulings.kept("HANGOUT-PING-1", seen.from, seen.at);
@@ -63,7 +71,8 @@ impl Lines {
     }
 
     fn tokens(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
-        let Some(packet) = packet(&seen.what).filter(|packet| packet.from == "server" && packet.kind == "metadata")
+        let Some(packet) =
+            packet(&seen.what).filter(|packet| packet.from == "server" && packet.kind == "metadata")
         else {
             return;
         };
@@ -74,12 +83,26 @@ impl Lines {
         let reserved = |token: &&&str| **token == "server" || **token == self.wildcard || token.is_empty();
         if let Some(token) = all.iter().find(reserved) {
             let message = format!("a connection is called {token:?}");
-            rulings.broken("HANGOUT-TOKEN-2", seen.from, seen.at, message, "a token that is no other address", packet.whole.clone());
+            rulings.broken(
+                "HANGOUT-TOKEN-2",
+                seen.from,
+                seen.at,
+                message,
+                "a token that is no other address",
+                packet.whole.clone(),
+            );
         }
         match all.iter().find(|token| !is_token(token)) {
             Some(token) => {
                 let message = format!("the token {token:?} has another form");
-                rulings.broken("HANGOUT-TOKEN-3", seen.from, seen.at, message, "32 lower-case hex digits", packet.whole.clone());
+                rulings.broken(
+                    "HANGOUT-TOKEN-3",
+                    seen.from,
+                    seen.at,
+                    message,
+                    "32 lower-case hex digits",
+                    packet.whole.clone(),
+                );
             }
             None if !all.is_empty() => rulings.kept("HANGOUT-TOKEN-3", seen.from, seen.at),
             None => {}
@@ -101,7 +124,8 @@ impl Lines {
             return;
         }
         let latest = &self.tokens[self.tokens.len() - TOKENS..];
-        let numbers: Vec<u128> = latest.iter().filter_map(|token| u128::from_str_radix(token, 16).ok()).collect();
+        let numbers: Vec<u128> =
+            latest.iter().filter_map(|token| u128::from_str_radix(token, 16).ok()).collect();
         let steps: BTreeSet<u128> = numbers.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect();
         let counting = numbers.len() == TOKENS && steps.len() == 1;
         let shared = latest.iter().map(String::as_bytes).reduce(|a, b| {
@@ -111,7 +135,14 @@ impl Lines {
         let long = shared.is_some_and(|shared| shared.len() * 2 >= latest[0].len());
         if counting || long {
             let message = format!("the last {TOKENS} tokens follow one another: {}", latest.join(", "));
-            rulings.broken("HANGOUT-TOKEN-4", seen.from, seen.at, message, "tokens that cannot be guessed", whole.clone());
+            rulings.broken(
+                "HANGOUT-TOKEN-4",
+                seen.from,
+                seen.at,
+                message,
+                "tokens that cannot be guessed",
+                whole.clone(),
+            );
         } else {
             rulings.kept("HANGOUT-TOKEN-4", seen.from, seen.at);
         }
@@ -135,8 +166,16 @@ impl Lines {
     fn lost(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
         let Some(line) = self.lines.get_mut(&seen.link) else { return };
         if line.open && !line.excused && !self.hostile {
-            let message = format!("the server ended the connection of {}, who did nothing wrong", line.client.name);
-            rulings.broken("HANGOUT-CONN-3", seen.from, seen.at, message, "the connection stays open", Value::Null);
+            let message =
+                format!("the server ended the connection of {}, who did nothing wrong", line.client.name);
+            rulings.broken(
+                "HANGOUT-CONN-3",
+                seen.from,
+                seen.at,
+                message,
+                "the connection stays open",
+                Value::Null,
+            );
         }
         line.open = false;
     }
@@ -167,7 +206,8 @@ impl Monitor for Lines {
                 }
             }
             What::Text { .. } if from_server => self.tokens(seen, rulings),
-            What::Text { json, text } if matches!(said(json), Said::Envelope(_)) && text.len() <= HANDLED => {}
+            What::Text { json, text } if matches!(said(json), Said::Envelope(_)) && text.len() <= HANDLED => {
+            }
             What::Text { .. } | What::Binary(_) | What::Raw(_) | What::Stalled if !from_server => {
                 self.hostile = true;
                 if let Some(line) = self.lines.get_mut(&seen.link) {
@@ -183,8 +223,16 @@ impl Monitor for Lines {
         for line in self.lines.values().filter(|line| line.open && !line.excused) {
             let since = line.last_ping.unwrap_or(line.opened_at);
             if now.since(since) > limit {
-                let message = format!("{} got no Ping for {:.1} s", line.client.name, now.since(since).as_secs_f64());
-                rulings.broken("HANGOUT-PING-1", &line.server, now, message, "a Ping every 20 s", Value::Null);
+                let message =
+                    format!("{} got no Ping for {:.1} s", line.client.name, now.since(since).as_secs_f64());
+                rulings.broken(
+                    "HANGOUT-PING-1",
+                    &line.server,
+                    now,
+                    message,
+                    "a Ping every 20 s",
+                    Value::Null,
+                );
             }
             if now.since(line.opened_at) > PING && !self.hostile {
                 rulings.kept("HANGOUT-CONN-3", &line.server, now);

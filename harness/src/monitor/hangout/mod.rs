@@ -150,5 +150,8 @@ fn is_token(text: &str) -> bool {
 
 /// The strings of an array; empty where there is none.
 fn strings(value: Option<&Value>) -> Vec<&str> {
-    value.and_then(Value::as_array).map(|items| items.iter().filter_map(Value::as_str).collect()).unwrap_or_default()
+    value
+        .and_then(Value::as_array)
+        .map(|items| items.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_default()
 }

@@ -72,7 +72,15 @@ pub(super) struct Relay {
 impl Relay {
     pub(super) fn new(config: &MonitorConfig) -> Self {
         let wildcard = config.settings.get("wildcard").cloned().unwrap_or_else(|| "*".to_owned());
-        Relay { slack: config.slack, server: None, wildcard, links: BTreeMap::new(), sent: VecDeque::new(), next: 0, last: BTreeMap::new() }
+        Relay {
+            slack: config.slack,
+            server: None,
+            wildcard,
+            links: BTreeMap::new(),
+            sent: VecDeque::new(),
+            next: 0,
+            last: BTreeMap::new(),
+        }
     }
 
     fn client_said(&mut self, seen: &Seen<'_>) {
@@ -108,7 +116,8 @@ impl Relay {
         };
         // The echo is judged by a flow of its own, and the server's own types are not relayed.
         let own = envelope.kind == "metadata" || envelope.kind == "changes";
-        let clear = !vague && !own && self.links.get(&seen.link).is_some_and(|link| link.open && !link.unclear);
+        let clear =
+            !vague && !own && self.links.get(&seen.link).is_some_and(|link| link.open && !link.unclear);
         let mut owed = BTreeSet::new();
         if clear && everyone {
             owed = self.links.iter().filter(|(_, link)| link.open && !link.deaf).map(|(id, _)| *id).collect();
@@ -152,7 +161,14 @@ impl Relay {
                 } else {
                     ("HANGOUT-FROM-3", "a packet from `server` that is neither `metadata` nor `changes`")
                 };
-                rulings.broken(id, seen.from, seen.at, message, "the sender's token as `from`", actual(packet.whole));
+                rulings.broken(
+                    id,
+                    seen.from,
+                    seen.at,
+                    message,
+                    "the sender's token as `from`",
+                    actual(packet.whole),
+                );
             }
             return;
         }
@@ -188,8 +204,10 @@ impl Relay {
                     Form::Several => ("HANGOUT-ADDR-2", "by its token in an array"),
                     Form::Everyone => ("HANGOUT-ADDR-3", "by the wildcard"),
                 };
-                let message =
-                    format!("{} was addressed {how} and did not get the packet `{}` within 1 s", link.name, sent.kind);
+                let message = format!(
+                    "{} was addressed {how} and did not get the packet `{}` within 1 s",
+                    link.name, sent.kind
+                );
                 rulings.broken(id, &server, now, message, "the packet, at once", actual(&sent.payload));
             }
         }
@@ -212,7 +230,9 @@ impl Relay {
             self.sent.iter().map(|sent| (sent.number, token_of(sent.sender))).collect();
         let token = |sent: &Sent| tokens.get(&sent.number).cloned().flatten();
         let by = |sent: &Sent| token(sent).as_deref() == Some(from);
-        let same = |sent: &Sent| sent.kind == kind && payload.is_some_and(|payload| json::same(&sent.payload, payload));
+        let same = |sent: &Sent| {
+            sent.kind == kind && payload.is_some_and(|payload| json::same(&sent.payload, payload))
+        };
         let meant = |sent: &Sent| sent.everyone || sent.vague || sent.named.contains(&reader);
         let found = self
             .sent
@@ -252,7 +272,8 @@ impl Relay {
         let mut say = |id: &'static str, message: &str, expected: &str| {
             rulings.broken(id, seen.from, seen.at, message.to_owned(), expected.to_owned(), actual(whole));
         };
-        let candidates: Vec<&Sent> = self.sent.iter().filter(|sent| seen.at.since(sent.at) < ON_ITS_WAY).collect();
+        let candidates: Vec<&Sent> =
+            self.sent.iter().filter(|sent| seen.at.since(sent.at) < ON_ITS_WAY).collect();
         if let Some(twice) = candidates.iter().find(|sent| by(sent) && same(sent) && meant(sent)) {
             if !(twice.everyone && twice.named.contains(&reader)) {
                 say("HANGOUT-ADDR-4", "the same packet arrived twice", "each packet once");
@@ -263,9 +284,9 @@ impl Relay {
             let id = if sent.forged { "HANGOUT-FROM-2" } else { "HANGOUT-FROM-1" };
             say(id, "`from` is not the token of the one who sent it", "the sender's token as `from`");
         } else {
-            let mut altered = candidates
-                .iter()
-                .filter(|sent| by(sent) && sent.kind == kind && meant(sent) && !sent.delivered.contains(&reader));
+            let mut altered = candidates.iter().filter(|sent| {
+                by(sent) && sent.kind == kind && meant(sent) && !sent.delivered.contains(&reader)
+            });
             if let (Some(sent), None) = (altered.next(), altered.next()) {
                 let simple = matches!(&sent.payload, Value::Null | Value::Bool(false))
                     || sent.payload.as_f64() == Some(0.0)

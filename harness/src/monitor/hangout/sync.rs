@@ -6,7 +6,7 @@ use std::time::Duration;
 use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
 
-use super::{Envelope, IN_FLIGHT, Said, SETTLE, SYNC_LIMIT, packet, said, sides, strings};
+use super::{Envelope, IN_FLIGHT, SETTLE, SYNC_LIMIT, Said, packet, said, sides, strings};
 use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen, What};
 
 /// How far `metadata` may be behind its `changes` at the end of a conversation (section 3.4, pair gap).
@@ -172,14 +172,20 @@ impl Sync {
         }
         writes.maybe_at = Some(seen.at);
         if envelope.kind == "properties" && is_certain_write(&envelope, writes) {
-            self.due.push(Due { by: seen.at + limit, since: seen.at, about: seen.link, kind: DueKind::Written });
+            self.due.push(Due {
+                by: seen.at + limit,
+                since: seen.at,
+                about: seen.link,
+                kind: DueKind::Written,
+            });
         }
     }
 
     fn changes(&mut self, seen: &Seen<'_>, whole: &Value, rulings: &mut Rulings) {
         let Some(body) = whole.get("changes").filter(|body| body.is_object()) else { return };
         let owned = |name: &str| strings(body.get(name)).into_iter().map(str::to_owned).collect::<Vec<_>>();
-        let lists = Lists { opened: owned("opened"), closed: owned("closed"), properties: owned("properties") };
+        let lists =
+            Lists { opened: owned("opened"), closed: owned("closed"), properties: owned("properties") };
         self.quiet_broken(seen, whole, rulings);
         self.set_rules(seen, &lists, whole, rulings);
         let writers: BTreeMap<String, Option<Time>> = self
@@ -198,7 +204,10 @@ impl Sync {
                 "HANGOUT-SYNC-5",
                 seen.from,
                 seen.at,
-                format!("a second `changes` came {} ms after the first, with no `metadata` between", seen.at.since(*at).as_millis()),
+                format!(
+                    "a second `changes` came {} ms after the first, with no `metadata` between",
+                    seen.at.since(*at).as_millis()
+                ),
                 "`metadata` after each `changes`",
                 whole.clone(),
             );
@@ -287,12 +296,21 @@ impl Sync {
             );
         }
         let mut doubled = false;
-        for (name, list) in [("opened", &lists.opened), ("closed", &lists.closed), ("properties", &lists.properties)] {
+        for (name, list) in
+            [("opened", &lists.opened), ("closed", &lists.closed), ("properties", &lists.properties)]
+        {
             let mut known = BTreeSet::new();
             if let Some(token) = list.iter().find(|token| !known.insert(token.as_str())) {
                 doubled = true;
                 let message = format!("{token} stands twice in `{name}`");
-                rulings.broken("HANGOUT-CHG-5", seen.from, seen.at, message, "each token once a list", whole.clone());
+                rulings.broken(
+                    "HANGOUT-CHG-5",
+                    seen.from,
+                    seen.at,
+                    message,
+                    "each token once a list",
+                    whole.clone(),
+                );
             }
         }
         if !doubled {
@@ -325,7 +343,8 @@ impl Sync {
 
     fn metadata(&mut self, seen: &Seen<'_>, whole: &Value, rulings: &mut Rulings) {
         let Some(body) = whole.get("metadata") else { return };
-        let (Some(index), Some(list)) = (body.get("index").and_then(Value::as_str), body.get("indexes")) else {
+        let (Some(index), Some(list)) = (body.get("index").and_then(Value::as_str), body.get("indexes"))
+        else {
             return;
         };
         let indexes = strings(Some(list));
@@ -351,7 +370,14 @@ impl Sync {
         }
     }
 
-    fn own_token(&mut self, seen: &Seen<'_>, index: &str, indexes: &[&str], whole: &Value, rulings: &mut Rulings) {
+    fn own_token(
+        &mut self,
+        seen: &Seen<'_>,
+        index: &str,
+        indexes: &[&str],
+        whole: &Value,
+        rulings: &mut Rulings,
+    ) {
         let claimed: BTreeSet<&str> = self
             .links
             .iter()
@@ -366,7 +392,11 @@ impl Sync {
                 let (id, message, expected) = if unclaimed {
                     ("HANGOUT-META-2", "`index` is the token of another client", "the reader's own token")
                 } else {
-                    ("HANGOUT-TOKEN-2", "two clients have the same token", "a token of one's own for each connection")
+                    (
+                        "HANGOUT-TOKEN-2",
+                        "two clients have the same token",
+                        "a token of one's own for each connection",
+                    )
                 };
                 rulings.broken(id, seen.from, seen.at, message, expected, whole.clone());
                 if let Some(link) = self.links.get_mut(&seen.link) {
@@ -453,7 +483,11 @@ impl Sync {
             say("HANGOUT-TOKEN-2", "a token stands twice in `indexes`".to_owned(), "each connection once");
         }
         if !present.contains(index) {
-            say("HANGOUT-META-3", "the reader's own token is not in `indexes`".to_owned(), "all live connections");
+            say(
+                "HANGOUT-META-3",
+                "the reader's own token is not in `indexes`".to_owned(),
+                "all live connections",
+            );
         }
         let Some(here) = self.links.get(&seen.link) else { return };
         let mut whole_table = true;
@@ -465,7 +499,11 @@ impl Sync {
                     whole_table = false;
                     let now = announced.opened.iter().any(|one| one == token);
                     let id = if now { "HANGOUT-META-7" } else { "HANGOUT-META-3" };
-                    say(id, format!("{token} was announced as opened and is not in `indexes`"), "all live connections");
+                    say(
+                        id,
+                        format!("{token} was announced as opened and is not in `indexes`"),
+                        "all live connections",
+                    );
                 }
                 Some(_) if here.closed.contains(token) && !self.excused.contains(token) => {
                     let now = announced.closed.iter().any(|one| one == token);
@@ -473,7 +511,11 @@ impl Sync {
                         whole_table = false;
                         let id = if now { "HANGOUT-META-6" } else { "HANGOUT-META-3" };
                         let place = if listed { "indexes" } else { "properties" };
-                        say(id, format!("{token} is gone and still in `{place}`"), "no connection that is gone");
+                        say(
+                            id,
+                            format!("{token} is gone and still in `{place}`"),
+                            "no connection that is gone",
+                        );
                         self.excused.insert(token.to_owned());
                     }
                 }
@@ -482,13 +524,21 @@ impl Sync {
         }
         let settled = self.last_move.is_some_and(|moved| seen.at.since(moved) > SETTLE + self.config.slack);
         if settled && self.knows_everybody(seen.at) {
-            let ours: BTreeSet<&str> =
-                self.links.values().filter(|link| link.is_open()).filter_map(|link| link.token.as_deref()).collect();
+            let ours: BTreeSet<&str> = self
+                .links
+                .values()
+                .filter(|link| link.is_open())
+                .filter_map(|link| link.token.as_deref())
+                .collect();
             if let Some(stranger) =
                 present.iter().find(|token| !ours.contains(**token) && !self.excused.contains(**token))
             {
                 whole_table = false;
-                say("HANGOUT-META-3", format!("{stranger} is in `indexes` and belongs to no live connection"), "live connections only");
+                say(
+                    "HANGOUT-META-3",
+                    format!("{stranger} is in `indexes` and belongs to no live connection"),
+                    "live connections only",
+                );
             }
         }
         let same = entries == present;
@@ -530,9 +580,20 @@ impl Sync {
         let Some(about) = self.links.get(&due.about) else { return };
         let Some(token) = about.token.clone().filter(|_| !about.confused) else {
             // Whoever has no token yet can only be told of by the sync that never came.
-            if due.kind == DueKind::Opened && about.token.is_none() && !about.heard_changes && about.greetings == 0 {
+            if due.kind == DueKind::Opened
+                && about.token.is_none()
+                && !about.heard_changes
+                && about.greetings == 0
+            {
                 let message = format!("{} heard nothing within 1 s of connecting", about.client.name);
-                rulings.broken("HANGOUT-SYNC-1", &about.server, due.by, message, "`changes` and `metadata`", Value::Null);
+                rulings.broken(
+                    "HANGOUT-SYNC-1",
+                    &about.server,
+                    due.by,
+                    message,
+                    "`changes` and `metadata`",
+                    Value::Null,
+                );
             }
             return;
         };
@@ -563,11 +624,29 @@ impl Sync {
             }
             let heard = link.heard_between(due.since + IN_FLIGHT, due.by);
             let (accused, message) = if somebody_knows {
-                ("HANGOUT-SYNC-8", format!("{} was not told that {} {event}, and others were", link.client.name, about.client.name))
+                (
+                    "HANGOUT-SYNC-8",
+                    format!(
+                        "{} was not told that {} {event}, and others were",
+                        link.client.name, about.client.name
+                    ),
+                )
             } else if heard {
-                (id, format!("{} {event}, and the `changes` that {} got does not name it in `{list}`", about.client.name, link.client.name))
+                (
+                    id,
+                    format!(
+                        "{} {event}, and the `changes` that {} got does not name it in `{list}`",
+                        about.client.name, link.client.name
+                    ),
+                )
             } else {
-                (sync, format!("{} {event}, and {} got no `changes` within 1 s", about.client.name, link.client.name))
+                (
+                    sync,
+                    format!(
+                        "{} {event}, and {} got no `changes` within 1 s",
+                        about.client.name, link.client.name
+                    ),
+                )
             };
             let expected = format!("{token} in `{list}` within 1 s");
             rulings.broken(accused, &link.server, due.by, message, expected, Value::Null);
@@ -643,7 +722,14 @@ impl Monitor for Sync {
                 && now.since(*at) > PAIR_GAP + self.config.slack
             {
                 let message = format!("no `metadata` followed the last `changes` to {}", link.client.name);
-                rulings.broken("HANGOUT-SYNC-5", &link.server, now, message, "`metadata` after each `changes`", Value::Null);
+                rulings.broken(
+                    "HANGOUT-SYNC-5",
+                    &link.server,
+                    now,
+                    message,
+                    "`metadata` after each `changes`",
+                    Value::Null,
+                );
             }
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use flowproof_reference::machine::Time;
 use serde_json::Value;
 
+use super::http;
 use super::link::{Arrival, Arrived};
 use super::steps::Scope;
 use super::task::wait_for;
@@ -73,7 +74,9 @@ impl Expect {
     pub(super) fn describe(&self) -> String {
         match self {
             Expect::Payload(payload) => json::cut(&payload_text(payload), 2000),
-            Expect::Close(CloseSpec { code: Some(code), .. }) => format!("a Close frame with code {}", pattern_text(code)),
+            Expect::Close(CloseSpec { code: Some(code), .. }) => {
+                format!("a Close frame with code {}", pattern_text(code))
+            }
             Expect::Close(_) => "a Close frame".to_owned(),
             Expect::Drop => "the end of the connection".to_owned(),
         }
@@ -102,12 +105,19 @@ fn fits(expect: &Expect, arrival: &Arrival, bindings: &Bindings) -> Result<Bindi
                 None => Ok(bindings),
             }
         }
+        (Expect::Payload(payload), arrival) if http::is_http(payload) => {
+            http::fits(payload, arrival, bindings).unwrap_or_else(|| Err(whole(expect.describe())))
+        }
         (Expect::Payload(payload), arrival) => match (resolve(payload, bindings), arrival) {
-            (Payload::Json(pattern), Arrival::Text { json: Ok(value), .. }) => matches(&pattern, value, bindings),
+            (Payload::Json(pattern), Arrival::Text { json: Ok(value), .. }) => {
+                matches(&pattern, value, bindings)
+            }
             (Payload::Text(pattern), Arrival::Text { text, .. }) => {
                 matches(&pattern, &Value::from(text.as_str()), bindings)
             }
-            (Payload::Binary(crate::flow::ast::Bytes::Hex(wanted)), Arrival::Binary(found)) if wanted == *found => {
+            (Payload::Binary(crate::flow::ast::Bytes::Hex(wanted)), Arrival::Binary(found))
+                if wanted == *found =>
+            {
                 Ok(bindings.clone())
             }
             (Payload::Binary(crate::flow::ast::Bytes::Expression(pattern)), Arrival::Binary(found)) => {
@@ -136,14 +146,18 @@ pub(super) fn is_background(arrival: &Arrival, ignoring: &[Payload], bindings: &
     match arrival {
         Arrival::Ping(_) | Arrival::Pong(_) => true,
         Arrival::Closing { .. } | Arrival::Fault(_) | Arrival::Ended => false,
-        _ => ignoring.iter().any(|payload| fits(&Expect::Payload(payload.clone()), arrival, bindings).is_ok()),
+        _ => {
+            ignoring.iter().any(|payload| fits(&Expect::Payload(payload.clone()), arrival, bindings).is_ok())
+        }
     }
 }
 
 /// How much of the top level of an expected message an arrival fits: 1.0 for all of it.
 fn likeness(expect: &Expect, arrival: &Arrival, bindings: &Bindings) -> f64 {
     let Expect::Payload(payload) = expect else { return 0.0 };
-    let (Payload::Json(pattern), Arrival::Text { json: Ok(value), .. }) = (resolve(payload, bindings), arrival) else {
+    let (Payload::Json(pattern), Arrival::Text { json: Ok(value), .. }) =
+        (resolve(payload, bindings), arrival)
+    else {
         return 0.0;
     };
     let PatternKind::Object { members, .. } = &pattern.kind else { return 0.0 };
@@ -163,7 +177,13 @@ fn likeness(expect: &Expect, arrival: &Arrival, bindings: &Bindings) -> f64 {
 
 impl Shared {
     /// Looks for what fits, in order of arrival. With `since`, background traffic from before is not considered.
-    pub(super) fn scan(&self, link: usize, expect: &Expect, bindings: &Bindings, since: Option<Time>) -> Scan {
+    pub(super) fn scan(
+        &self,
+        link: usize,
+        expect: &Expect,
+        bindings: &Bindings,
+        since: Option<Time>,
+    ) -> Scan {
         for (place, arrived) in self.links[link].inbox.iter().enumerate() {
             let background = self.is_background(&arrived.what);
             let stale = background && since.is_some_and(|since| arrived.at < since);
@@ -179,10 +199,12 @@ impl Shared {
 
     fn allowed_at(&self, link: usize, arrival: &Arrival) -> Option<(usize, Bindings)> {
         let ends = (self.links[link].watched, self.links[link].played);
-        self.allowed.iter().enumerate().filter(|(_, allowed)| allowed.link_of == ends).find_map(|(place, allowed)| {
-            let expect = Expect::Payload(allowed.payload.clone());
-            fits(&expect, arrival, &allowed.bindings.borrow()).ok().map(|bound| (place, bound))
-        })
+        self.allowed.iter().enumerate().filter(|(_, allowed)| allowed.link_of == ends).find_map(
+            |(place, allowed)| {
+                let expect = Expect::Payload(allowed.payload.clone());
+                fits(&expect, arrival, &allowed.bindings.borrow()).ok().map(|bound| (place, bound))
+            },
+        )
     }
 
     /// Uses up an `optionally` that fits, if there is one.
@@ -284,14 +306,17 @@ pub(super) async fn expect(
     };
     loop {
         let id = shared.borrow_mut().register();
-        let found =
-            wait_for(shared, Some(hard), |shared| shared.look(id, link, &expect, scope, since)).await;
+        let found = wait_for(shared, Some(hard), |shared| shared.look(id, link, &expect, scope, since)).await;
         let shared = &mut *shared.borrow_mut();
         shared.unregister(id);
         match found {
             Some(Ok(arrived)) => {
                 let late = soft.is_some_and(|soft| arrived.at > soft);
-                return if late { Err(late_arrival(shared, scope, &expect, step, &arrived)) } else { Ok(arrived.at) };
+                return if late {
+                    Err(late_arrival(shared, scope, &expect, step, &arrived))
+                } else {
+                    Ok(arrived.at)
+                };
             }
             Some(Err(place)) => {
                 let arrived = &shared.links[link].inbox[place];
@@ -330,17 +355,21 @@ pub(super) fn unexpected(shared: &mut Shared, scope: &Scope, link: usize, place:
 fn late_arrival(shared: &mut Shared, scope: &Scope, expect: &Expect, step: &Step, arrived: &Arrived) -> Stop {
     let Some(window) = scope.window.clone() else { return Stop::Broken };
     let after = arrived.at.since(window.since);
-    let message = format!(
-        "it came {} after what caused it, not within {}",
-        seconds(after),
-        seconds(window.limit)
-    );
+    let message =
+        format!("it came {} after what caused it, not within {}", seconds(after), seconds(window.limit));
     let accused = if window.cites.is_empty() { scope.accused(step) } else { window.cites };
     fail(shared, scope, step, accused, message, expect.describe(), arrived.what.value())
 }
 
 /// Something of the expected kind came, and differs.
-fn mismatch(shared: &mut Shared, scope: &Scope, link: usize, place: usize, expect: &Expect, step: &Step) -> Stop {
+fn mismatch(
+    shared: &mut Shared,
+    scope: &Scope,
+    link: usize,
+    place: usize,
+    expect: &Expect,
+    step: &Step,
+) -> Stop {
     let arrived = shared.links[link].inbox[place].clone();
     let differences = match fits(expect, &arrived.what, &scope.bindings.borrow()) {
         Err(mismatches) => mismatches.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
@@ -439,8 +468,11 @@ pub(super) fn fail(
 ) -> Stop {
     let line = scope.file.line(step.span.start);
     let Some(requirement) = accused.into_iter().next() else {
-        let found = if actual.is_null() { String::new() } else { format!(", found {}", json::short(&actual, 300)) };
-        let text = format!("line {line} prepares what the flow is about and failed: {message}; expected {expected}{found}");
+        let found =
+            if actual.is_null() { String::new() } else { format!(", found {}", json::short(&actual, 300)) };
+        let text = format!(
+            "line {line} prepares what the flow is about and failed: {message}; expected {expected}{found}"
+        );
         return Stop::Other(Ending::Unreached(text));
     };
     let by = shared.cast.iter().find(|one| one.under_test).map_or_else(String::new, |one| one.name.clone());
@@ -469,6 +501,9 @@ pub(super) fn seconds(duration: Duration) -> String {
 }
 
 /// The text of a Ping, a Close reason, a path: a string expression, or a fresh value of a pattern.
-pub(super) fn expression(pattern: &Pattern, bindings: &Bindings) -> Result<String, crate::pattern::Ungeneratable> {
+pub(super) fn expression(
+    pattern: &Pattern,
+    bindings: &Bindings,
+) -> Result<String, crate::pattern::Ungeneratable> {
     text_of(pattern, bindings)
 }

@@ -2,6 +2,7 @@
 //! that is not under test and hears the four judges. No IO below this folder; the worlds in `world/` carry the bytes.
 
 mod expect;
+mod http;
 mod link;
 mod steps;
 mod task;
@@ -15,12 +16,14 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use flowproof_reference::machine::{LinkId, Time};
-use flowproof_reference::transport::websocket::{WebSocketConfig, WebSocketEnd, WireEvent};
+use flowproof_reference::transport::websocket::WireEvent;
+use flowproof_reference::transport::{Framing, StreamEnd};
 
 use self::expect::{Allowed, Expectation};
 use self::link::{Arrival, Arrived, Link, Stage};
 use self::task::Task;
 use super::plan::{Participant, Plan};
+use super::stimulus::Stimulus;
 use super::transcript::{Line, Transcript};
 use crate::corpus::Protocol;
 use crate::judge::finding::{Finding, Judge, Ruling};
@@ -67,8 +70,8 @@ pub enum Output {
     Reset(LinkId),
     /// Stop reading from the connection, or go on.
     Stall(LinkId, bool),
-    /// Tell the program that plays a participant under test what to do: one JSON line.
-    Stimulus(usize, String),
+    /// Tell the program that plays a participant under test what to do.
+    Stimulus(usize, Stimulus),
 }
 
 /// How the steps of a flow ended.
@@ -132,6 +135,11 @@ pub(crate) struct Shared {
     current: Vec<Option<usize>>,
     /// Connections that a watched participant asked for and nobody answered yet.
     requests: Vec<VecDeque<usize>>,
+    /// Plain requests, by who made them: those of a played participant wait for their answers, those of a watched one
+    /// for an arrow that takes them.
+    asked: Vec<VecDeque<usize>>,
+    /// Plain requests of watched participants that an arrow took and that wait for our answer.
+    taken: Vec<VecDeque<usize>>,
     outputs: VecDeque<Output>,
     pub(crate) wake: Option<Time>,
     pub(crate) progress: bool,
@@ -189,6 +197,8 @@ impl Conversation {
             rng: Rng::with_seed(seed_for(plan.settings.seed, &plan.name)),
             current: vec![None; parties.len()],
             requests: vec![VecDeque::new(); parties.len()],
+            asked: vec![VecDeque::new(); parties.len()],
+            taken: vec![VecDeque::new(); parties.len()],
             parties,
             cast: plan.cast.clone(),
             links: Vec::new(),
@@ -333,7 +343,8 @@ impl Conversation {
         }
         if let Some(farewell) = self.farewell {
             let shared = self.shared.borrow();
-            let all_gone = shared.links.iter().all(|link| matches!(link.stage, Stage::Ended | Stage::Refused(..)));
+            let all_gone =
+                shared.links.iter().all(|link| matches!(link.stage, Stage::Ended | Stage::Refused(..)));
             self.finished |= all_gone || shared.now >= farewell;
         }
     }
@@ -367,7 +378,19 @@ fn seed_for(seed: u64, name: &str) -> u64 {
 }
 
 impl Shared {
-    fn new_link(&mut self, played: usize, watched: usize, dialled: bool, end: WebSocketEnd, target: String) -> usize {
+    /// How the harness's ends read.
+    pub(crate) fn framing(&self) -> Framing {
+        self.protocol.settings.transport(&self.plan.settings.edition).framing(MESSAGE_LIMIT)
+    }
+
+    fn new_link(
+        &mut self,
+        played: usize,
+        watched: usize,
+        dialled: bool,
+        end: StreamEnd,
+        target: String,
+    ) -> usize {
         let index = self.links.len();
         self.links.push(Link {
             id: LinkId(index as u64),
@@ -381,6 +404,7 @@ impl Shared {
             ended_by_us: false,
             unwritten: 0,
             shut: false,
+            plain: false,
             received: 0,
         });
         index
@@ -389,8 +413,9 @@ impl Shared {
     fn incoming(&mut self, watched: usize) -> LinkId {
         // Whoever listens in this flow and is played is the one it connected to.
         let played = self.cast.iter().position(|one| one.listens && !one.under_test).unwrap_or(watched);
-        let end = WebSocketEnd::listening(wire_config());
+        let end = self.framing().listening();
         let index = self.new_link(played, watched, false, end, String::new());
+        self.drain(index);
         self.links[index].id
     }
 
@@ -400,13 +425,18 @@ impl Shared {
                 link.stage = Stage::Upgrading;
             }
         }
+        self.drain(id.0 as usize);
     }
 
     fn not_connected(&mut self, id: LinkId, detail: String) {
         let Some(link) = self.links.get_mut(id.0 as usize) else { return };
         link.stage = Stage::Refused(None, detail.clone());
         link.shut = true;
+        let plain = link.plain;
         self.unreachable.get_or_insert(detail);
+        if plain {
+            self.arrived(id.0 as usize, Arrival::Ended);
+        }
     }
 
     fn bytes(&mut self, id: LinkId, bytes: &[u8]) {
@@ -423,6 +453,9 @@ impl Shared {
 
     /// Takes what the transport made of the bytes.
     fn drain(&mut self, index: usize) {
+        if index >= self.links.len() {
+            return;
+        }
         while let Some(event) = self.links[index].end.poll() {
             self.wire_event(index, event);
         }
@@ -442,11 +475,10 @@ impl Shared {
                 if request.upgrade {
                     self.requests[watched].push_back(index);
                 } else {
-                    let status = flowproof_reference::machine::Response { status: 426, ..Default::default() };
-                    self.links[index].end.respond(&status);
-                    self.links[index].stage = Stage::Refused(Some(426), "not a WebSocket upgrade".to_owned());
+                    self.requested(index, request);
                 }
             }
+            WireEvent::Answered(response) => self.answered(index, response),
             WireEvent::Opened(_) => {
                 link.stage = Stage::Open;
                 let target = link.target.clone();
@@ -461,6 +493,10 @@ impl Shared {
                     None => format!("refused: {detail}"),
                 };
                 self.note(index, true, text);
+                if self.links[index].plain {
+                    // Whoever waits for the answer is to see that there will be none.
+                    self.arrived(index, Arrival::Ended);
+                }
             }
             WireEvent::Text(bytes) => {
                 let parsed = json::parse(&bytes);
@@ -470,7 +506,16 @@ impl Shared {
                 let (from, to) = (&self.parties[watched], &self.parties[self.links[index].played]);
                 let edition = &self.plan.settings.edition;
                 let as_seen = parsed.as_ref().map_err(|error| *error);
-                schema::judge_text(&self.protocol, edition, from, to, &text, as_seen, self.now, &mut findings);
+                schema::judge_text(
+                    &self.protocol,
+                    edition,
+                    from,
+                    to,
+                    &text,
+                    as_seen,
+                    self.now,
+                    &mut findings,
+                );
                 self.findings_from(findings);
                 self.observe(index, true, &What::Text { text: &text, json: as_seen });
                 self.note(index, true, text.clone());
@@ -542,7 +587,8 @@ impl Shared {
         let bindings = Rc::clone(&self.ignoring_bindings);
         let bindings = bindings.borrow();
         let ignoring = &self.plan.ignoring;
-        self.links[index].push(Arrived { at, what }, |arrival| expect::is_background(arrival, ignoring, &bindings));
+        self.links[index]
+            .push(Arrived { at, what }, |arrival| expect::is_background(arrival, ignoring, &bindings));
     }
 
     /// Writes a line of the transcript.
@@ -681,11 +727,6 @@ impl Shared {
     fn is_background(&self, arrival: &Arrival) -> bool {
         expect::is_background(arrival, &self.plan.ignoring, &self.ignoring_bindings.borrow())
     }
-}
-
-/// How the harness's ends read.
-pub(crate) fn wire_config() -> WebSocketConfig {
-    WebSocketConfig { max_message: MESSAGE_LIMIT, ..WebSocketConfig::default() }
 }
 
 /// Codes that may stand in a Close frame (RFC 6455, 7.4).

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flowproof_reference::machine::{Message, Request, Response, Time};
-use flowproof_reference::transport::websocket::WebSocketEnd;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::expect::{self, Allowed, Expect, Scan, Window, expect, fail, resolve, seconds};
+use super::http;
 use super::link::{Arrival, Stage};
 use super::task::{Task, all, wait_for};
-use super::{Ending, Output, Shared, Stop, wire_config};
+use super::{Ending, Output, Shared, Stop};
 use crate::corpus::FlowFile;
 use crate::flow::ast::{
     Block, Branch, Bytes, CloseSpec, ConnectOptions, Name, Pattern, Payload, Step, StepKind,
@@ -23,6 +23,7 @@ use crate::judge::finding::{Finding, Judge, Ruling};
 use crate::monitor::What;
 use crate::pattern::{Bindings, Bound, generate, json as text_json, matches};
 use crate::runner::plan::{Driver, Participant, Plan};
+use crate::runner::stimulus::Stimulus;
 
 /// Bytes that may wait for a slow network before we stop sending for a while.
 const BACKLOG: usize = 1 << 20;
@@ -77,14 +78,17 @@ impl Scope {
 
     fn one(&self, name: &Name) -> Result<usize, Stop> {
         let members = self.members(name)?;
-        members.first().copied().ok_or_else(|| Stop::Other(Ending::Flow(format!("nobody is called {}", name.text))))
+        members
+            .first()
+            .copied()
+            .ok_or_else(|| Stop::Other(Ending::Flow(format!("nobody is called {}", name.text))))
     }
 
     fn with_fallback(&self, cites: &[Name]) -> Scope {
         if cites.is_empty() { self.clone() } else { Scope { fallback: Rc::new(ids(cites)), ..self.clone() } }
     }
 
-    fn broken_flow(&self, step: &Step, error: impl std::fmt::Display) -> Stop {
+    pub(super) fn broken_flow(&self, step: &Step, error: impl std::fmt::Display) -> Stop {
         Stop::Other(Ending::Flow(format!("line {}: {error}", self.file.line(step.span.start))))
     }
 }
@@ -115,7 +119,9 @@ fn run(shared: Rc<RefCell<Shared>>, scope: Scope, steps: Vec<Step>) -> Task<Resu
         for (place, step) in steps.iter().enumerate() {
             // An attempt to connect that the next step sees refused is not waited for.
             let refused_next = match (&step.kind, steps.get(place + 1).map(|next| &next.kind)) {
-                (StepKind::Connects { who, .. }, Some(StepKind::Refuses { whom, .. })) => who.text == whom.text,
+                (StepKind::Connects { who, .. }, Some(StepKind::Refuses { whom, .. })) => {
+                    who.text == whom.text
+                }
                 _ => false,
             };
             run_step(&shared, &scope, step, refused_next).await?;
@@ -131,7 +137,9 @@ async fn run_step(
     refused_next: bool,
 ) -> Result<(), Stop> {
     match &step.kind {
-        StepKind::Arrow { from, to, payload } => arrow(shared, scope, step, from, to, payload).await.map(|_| ()),
+        StepKind::Arrow { from, to, payload } => {
+            arrow(shared, scope, step, from, to, payload).await.map(|_| ())
+        }
         StepKind::Connects { who, to: _, options } => {
             connects(shared, scope, step, who, options, refused_next).await
         }
@@ -162,20 +170,26 @@ async fn run_step(
         StepKind::Settle => settle(shared).await,
         StepKind::AnyOrder(block) => {
             let inner = scope.with_fallback(&step.cites);
-            let tasks =
-                block.steps.iter().map(|one| run(Rc::clone(shared), inner.clone(), vec![one.clone()])).collect();
+            let tasks = block
+                .steps
+                .iter()
+                .map(|one| run(Rc::clone(shared), inner.clone(), vec![one.clone()]))
+                .collect();
             all(tasks).await?;
             shared.borrow_mut().keep(scope, step);
             Ok(())
         }
         StepKind::Either(branches) => either(shared, scope, step, branches).await,
         StepKind::Optionally(block) => optionally(shared, scope, block),
-        StepKind::Repeat { times, counter, block } => repeat(shared, scope, step, *times, counter.as_ref(), block).await,
+        StepKind::Repeat { times, counter, block } => {
+            repeat(shared, scope, step, *times, counter.as_ref(), block).await
+        }
         StepKind::Let { name, value } => {
             let shared = &mut *shared.borrow_mut();
             let mut bindings = scope.bindings.borrow_mut();
             bindings.forget(&name.text);
-            let made = generate(value, &mut bindings, &mut shared.rng).map_err(|error| scope.broken_flow(step, error))?;
+            let made = generate(value, &mut bindings, &mut shared.rng)
+                .map_err(|error| scope.broken_flow(step, error))?;
             bindings.bind(&name.text, Bound::Value(made));
             Ok(())
         }
@@ -203,11 +217,30 @@ async fn arrow(
                 (shared.cast[sender].under_test, shared.cast[receiver].under_test)
             };
             match (sender_watched, receiver_watched) {
+                (true, false) if matches!(payload, Payload::HttpRequest { .. }) => {
+                    at = http::await_request(shared, scope, step, sender, payload).await?;
+                    shared.borrow_mut().keep(scope, step);
+                }
+                (true, false) if matches!(payload, Payload::HttpResponse { .. }) => {
+                    let link = shared.borrow().exchange(sender, receiver, payload);
+                    let link = link.ok_or_else(|| scope.broken_flow(step, "no request waits for an answer"))?;
+                    at = expect(shared, scope, link, Expect::Payload(payload.clone()), step).await?;
+                    let shared = &mut *shared.borrow_mut();
+                    shared.asked[receiver].pop_front();
+                    shared.keep(scope, step);
+                }
                 (true, false) => {
                     let link = shared.borrow().link_between(sender, receiver);
-                    let link = link.ok_or_else(|| shared.borrow().not_connected_yet(scope, step, sender, receiver))?;
+                    let link =
+                        link.ok_or_else(|| shared.borrow().not_connected_yet(scope, step, sender, receiver))?;
                     at = expect(shared, scope, link, Expect::Payload(payload.clone()), step).await?;
                     shared.borrow_mut().keep(scope, step);
+                }
+                (false, true) if matches!(payload, Payload::HttpRequest { .. }) => {
+                    http::ask(shared, scope, step, sender, receiver, payload)?;
+                }
+                (false, true) if matches!(payload, Payload::HttpResponse { .. }) => {
+                    http::answer(shared, scope, step, receiver, payload)?;
                 }
                 (false, true) => send(shared, scope, step, sender, receiver, payload).await?,
                 // Between two that are played nothing travels; the pattern only binds its variables.
@@ -222,7 +255,9 @@ async fn arrow(
                     }
                 }
                 (true, true) => {
-                    return Err(scope.broken_flow(step, "both ends are under test; nobody is left to watch from"));
+                    return Err(
+                        scope.broken_flow(step, "both ends are under test; nobody is left to watch from")
+                    );
                 }
             }
         }
@@ -244,17 +279,35 @@ async fn send(
     let stuck_at = shared.borrow().now + STUCK;
     let room = wait_for(shared, Some(stuck_at), |shared| {
         let link = &shared.links[link];
-        (link.unwritten < BACKLOG || !link.can_send() || !link.inbox.is_empty() && link.ended_by_them).then_some(())
+        (link.unwritten < BACKLOG || !link.can_send() || !link.inbox.is_empty() && link.ended_by_them)
+            .then_some(())
     })
     .await;
     let shared = &mut *shared.borrow_mut();
     if room.is_none() {
-        let text = format!("{} takes no more bytes from {}", shared.cast[receiver].name, shared.cast[sender].name);
-        return Err(fail(shared, scope, step, Vec::new(), text, "that what is sent is read".to_owned(), Value::Null));
+        let text =
+            format!("{} takes no more bytes from {}", shared.cast[receiver].name, shared.cast[sender].name);
+        return Err(fail(
+            shared,
+            scope,
+            step,
+            Vec::new(),
+            text,
+            "that what is sent is read".to_owned(),
+            Value::Null,
+        ));
     }
     if !shared.links[link].can_send() {
         let text = format!("{}'s connection has ended before this could be sent", shared.cast[sender].name);
-        return Err(fail(shared, scope, step, Vec::new(), text, "an open connection".to_owned(), Value::Null));
+        return Err(fail(
+            shared,
+            scope,
+            step,
+            Vec::new(),
+            text,
+            "an open connection".to_owned(),
+            Value::Null,
+        ));
     }
     shared.transmit(scope, step, link, payload)
 }
@@ -286,7 +339,8 @@ impl Shared {
     fn transmit(&mut self, scope: &Scope, step: &Step, link: usize, payload: &Payload) -> Result<(), Stop> {
         let payload = resolve(payload, &scope.bindings.borrow());
         let flow_error = |error: crate::pattern::Ungeneratable| scope.broken_flow(step, error);
-        let text_of = |pattern: &Pattern| expect::expression(pattern, &scope.bindings.borrow()).map_err(flow_error);
+        let text_of =
+            |pattern: &Pattern| expect::expression(pattern, &scope.bindings.borrow()).map_err(flow_error);
         let bytes_of = |bytes: &Bytes| match bytes {
             Bytes::Hex(bytes) => Ok(bytes.clone()),
             Bytes::Expression(pattern) => text_of(pattern).map(String::into_bytes),
@@ -337,7 +391,9 @@ impl Shared {
                 self.note(link, false, format!("pong {:?}", String::from_utf8_lossy(&bytes)));
             }
             Payload::HttpRequest { .. } | Payload::HttpResponse { .. } => {
-                return Err(scope.broken_flow(step, "this transport carries no HTTP messages beside the upgrade"));
+                return Err(
+                    scope.broken_flow(step, "an HTTP message cannot travel on an open connection")
+                );
             }
         }
         self.last_cause = self.now;
@@ -399,13 +455,14 @@ fn dial(
     let shared = &mut *shared.borrow_mut();
     let request = request(shared, scope, step, options)?;
     let watched = shared.cast.iter().position(|other| other.listens && other.under_test);
-    let watched = watched.ok_or_else(|| scope.broken_flow(step, "there is nobody under test to connect to"))?;
+    let watched =
+        watched.ok_or_else(|| scope.broken_flow(step, "there is nobody under test to connect to"))?;
     let mut target = request.path.clone();
     if !request.query.is_empty() {
         target = format!("{target}?{}", request.query);
     }
     let seed = shared.rng.u64(..);
-    let end = WebSocketEnd::connecting(wire_config(), &shared.plan.settings.host, &request, seed);
+    let end = shared.framing().connecting(&shared.plan.settings.host, &request, seed);
     let link = shared.new_link(who, watched, true, end, target.clone());
     shared.current[who] = Some(link);
     let id = shared.links[link].id;
@@ -419,7 +476,12 @@ fn dial(
     Ok(link)
 }
 
-fn request(shared: &mut Shared, scope: &Scope, step: &Step, options: &ConnectOptions) -> Result<Request, Stop> {
+fn request(
+    shared: &mut Shared,
+    scope: &Scope,
+    step: &Step,
+    options: &ConnectOptions,
+) -> Result<Request, Stop> {
     let flow_error = |error: crate::pattern::Ungeneratable| scope.broken_flow(step, error);
     let mut bindings = scope.bindings.borrow_mut();
     let mut pairs = |pattern: &Option<Pattern>| -> Result<Vec<(String, String)>, Stop> {
@@ -461,14 +523,21 @@ fn percent(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte))
+            }
             _ => encoded.push_str(&format!("%{byte:02X}")),
         }
     }
     encoded
 }
 
-async fn until_open(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step, link: usize) -> Result<(), Stop> {
+async fn until_open(
+    shared: &Rc<RefCell<Shared>>,
+    scope: &Scope,
+    step: &Step,
+    link: usize,
+) -> Result<(), Stop> {
     let until = shared.borrow().now + shared.borrow().plan.settings.timeout;
     let stage = wait_for(shared, Some(until), |shared| match &shared.links[link].stage {
         Stage::Dialling | Stage::Upgrading | Stage::Requested => None,
@@ -484,7 +553,9 @@ async fn until_open(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step, li
         Some(Stage::Refused(Some(status), _)) => {
             (format!("the upgrade was refused with HTTP {status}"), Value::from(status))
         }
-        Some(Stage::Refused(None, detail)) => (format!("the connection did not come about: {detail}"), Value::Null),
+        Some(Stage::Refused(None, detail)) => {
+            (format!("the connection did not come about: {detail}"), Value::Null)
+        }
         Some(_) => ("the connection ended before the upgrade was answered".to_owned(), Value::Null),
         None => {
             shared.unreachable.get_or_insert_with(|| "the upgrade was not answered".to_owned());
@@ -508,15 +579,32 @@ async fn accept(
     let name = shared.cast[who].name.clone();
     let Some(link) = found else {
         let message = format!("{name} did not connect");
-        return Err(fail(shared, scope, step, scope.accused(step), message, "a connection".to_owned(), Value::Null));
+        return Err(fail(
+            shared,
+            scope,
+            step,
+            scope.accused(step),
+            message,
+            "a connection".to_owned(),
+            Value::Null,
+        ));
     };
     shared.current[who] = Some(link);
     let target = shared.links[link].target.clone();
     if let Some(path) = &options.path
-        && matches(path, &Value::from(target.split('?').next().unwrap_or_default()), &scope.bindings.borrow()).is_err()
+        && matches(path, &Value::from(target.split('?').next().unwrap_or_default()), &scope.bindings.borrow())
+            .is_err()
     {
         let message = format!("{name} asked for another path");
-        return Err(fail(shared, scope, step, scope.accused(step), message, pattern_text(path), Value::from(target)));
+        return Err(fail(
+            shared,
+            scope,
+            step,
+            scope.accused(step),
+            message,
+            pattern_text(path),
+            Value::from(target),
+        ));
     }
     let subprotocol = match &options.subprotocol {
         Some(pattern) => {
@@ -540,7 +628,7 @@ async fn opens(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step, who: &N
             let Some(watched) = shared.cast.iter().position(|other| other.listens && other.under_test) else {
                 continue;
             };
-            let end = WebSocketEnd::raw(wire_config());
+            let end = shared.framing().raw();
             let link = shared.new_link(one, watched, true, end, String::new());
             shared.current[one] = Some(link);
             let id = shared.links[link].id;
@@ -610,7 +698,8 @@ fn finish_link(
             let (code, reason) = {
                 let mut bindings = scope.bindings.borrow_mut();
                 let mut made = |pattern: &Option<Pattern>| {
-                    let made = pattern.as_ref().map(|pattern| generate(pattern, &mut bindings, &mut shared.rng));
+                    let made =
+                        pattern.as_ref().map(|pattern| generate(pattern, &mut bindings, &mut shared.rng));
                     made.transpose().map_err(|error| scope.broken_flow(step, error))
                 };
                 (made(&close.code)?, made(&close.reason)?)
@@ -646,7 +735,8 @@ fn stall(
 ) -> Result<(), Stop> {
     for one in scope.members(who)? {
         let shared = &mut *shared.borrow_mut();
-        let link = shared.current[one].ok_or_else(|| scope.broken_flow(step, format!("{} is not connected", who.text)))?;
+        let link = shared.current[one]
+            .ok_or_else(|| scope.broken_flow(step, format!("{} is not connected", who.text)))?;
         let id = shared.links[link].id;
         shared.outputs.push_back(Output::Stall(id, stalled));
         if stalled {
@@ -701,14 +791,26 @@ async fn refuses(
             let Some(link) = found else {
                 let message = format!("{} did not connect", shared.cast[one].name);
                 let accused = scope.accused(step);
-                return Err(fail(shared, scope, step, accused, message, "a connection".to_owned(), Value::Null));
+                return Err(fail(
+                    shared,
+                    scope,
+                    step,
+                    accused,
+                    message,
+                    "a connection".to_owned(),
+                    Value::Null,
+                ));
             };
             let made = {
                 let mut bindings = scope.bindings.borrow_mut();
                 status.map(|status| generate(status, &mut bindings, &mut shared.rng)).transpose()
             };
             let made = made.map_err(|error| scope.broken_flow(step, error))?;
-            let status = made.as_ref().and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok()).unwrap_or(403);
+            let status = made
+                .as_ref()
+                .and_then(Value::as_u64)
+                .and_then(|code| u16::try_from(code).ok())
+                .unwrap_or(403);
             shared.links[link].end.respond(&Response { status, ..Response::default() });
             shared.links[link].stage = Stage::Refused(Some(status), String::new());
             shared.note(link, false, format!("refuses with HTTP {status}"));
@@ -739,7 +841,9 @@ async fn refuses(
                 shared.keep(scope, step);
                 continue;
             }
-            (Some(Stage::Refused(None, detail)), Some(_)) => (format!("no HTTP answer: {detail}"), Value::Null),
+            (Some(Stage::Refused(None, detail)), Some(_)) => {
+                (format!("no HTTP answer: {detail}"), Value::Null)
+            }
             (Some(Stage::Open), _) => ("the upgrade was granted".to_owned(), Value::from(101)),
             (Some(_), Some(_)) => ("the connection ended without an HTTP answer".to_owned(), Value::Null),
             (Some(_), None) => ("the attempt was not refused".to_owned(), Value::Null),
@@ -767,7 +871,9 @@ async fn every(
         let mut at = None;
         for one in &block.steps {
             let arrived = match &one.kind {
-                StepKind::Arrow { from, to, payload } => arrow(shared, &inner, one, from, to, payload).await?,
+                StepKind::Arrow { from, to, payload } => {
+                    arrow(shared, &inner, one, from, to, payload).await?
+                }
                 _ => {
                     run(Rc::clone(shared), inner.clone(), vec![one.clone()]).await?;
                     shared.borrow().now
@@ -795,7 +901,8 @@ impl Shared {
     /// The first message of a link that nobody has to expect to be silent about.
     fn disturbance(&self, link: usize) -> Option<usize> {
         self.links[link].inbox.iter().position(|arrived| {
-            matches!(arrived.what, Arrival::Text { .. } | Arrival::Binary(_)) && !self.is_background(&arrived.what)
+            matches!(arrived.what, Arrival::Text { .. } | Arrival::Binary(_))
+                && !self.is_background(&arrived.what)
         })
     }
 
@@ -868,7 +975,8 @@ async fn either(
     branches: &[Branch],
 ) -> Result<(), Stop> {
     let began = shared.borrow().now;
-    let guards: Vec<Guard> = branches.iter().map(|branch| guard(shared, scope, &branch.block, began)).collect();
+    let guards: Vec<Guard> =
+        branches.iter().map(|branch| guard(shared, scope, &branch.block, began)).collect();
     let patience = guards.iter().filter_map(|guard| guard.until()).max();
     let until = patience.unwrap_or(began).max(began + shared.borrow().plan.settings.timeout);
     let id = shared.borrow_mut().register();
@@ -906,7 +1014,9 @@ async fn either(
             by: by.unwrap_or_default(),
             judge: Judge::Arrow,
             at: shared.now,
-            line: Some(scope.file.line(branch.block.steps.first().map_or(step.span.start, |first| first.span.start))),
+            line: Some(
+                scope.file.line(branch.block.steps.first().map_or(step.span.start, |first| first.span.start)),
+            ),
             message: "a lawful but poorer reading was taken".to_owned(),
             expected: guards.first().map(Guard::describe).unwrap_or_default(),
             actual: guards[place].in_the_way(shared, scope).unwrap_or(Value::Null),
@@ -975,7 +1085,9 @@ impl Guard {
         match self {
             Guard::Arrives { link, expect, since } => {
                 match shared.scan(*link, expect, &scope.bindings.borrow(), *since) {
-                    Scan::Fits(place, _) | Scan::Blocked(place) => Some(shared.links[*link].inbox[place].what.value()),
+                    Scan::Fits(place, _) | Scan::Blocked(place) => {
+                        Some(shared.links[*link].inbox[place].what.value())
+                    }
                     Scan::Nothing => None,
                 }
             }
@@ -1002,20 +1114,23 @@ fn guard(shared: &Rc<RefCell<Shared>>, scope: &Scope, block: &Block, began: Time
     match &first.kind {
         StepKind::Arrow { from, to, payload } if watched(from) => {
             let link = match (scope.one(from), scope.one(to)) {
+                (Ok(from), Ok(to)) if http::is_http(payload) => shared_now.exchange(from, to, payload),
                 (Ok(from), Ok(to)) => shared_now.link_between(from, to),
                 _ => None,
             };
-            link.map_or(Guard::Open, |link| Guard::Arrives { link, expect: Expect::Payload(payload.clone()), since })
+            link.map_or(Guard::Open, |link| Guard::Arrives {
+                link,
+                expect: Expect::Payload(payload.clone()),
+                since,
+            })
         }
-        StepKind::Closes { who, whom, close } if watched(who) => {
-            link_to(whom).map_or(Guard::Open, |link| Guard::Arrives { link, expect: Expect::Close(close.clone()), since })
-        }
+        StepKind::Closes { who, whom, close } if watched(who) => link_to(whom)
+            .map_or(Guard::Open, |link| Guard::Arrives { link, expect: Expect::Close(close.clone()), since }),
         StepKind::Drops { who, whom } if watched(who) => {
             link_to(whom).map_or(Guard::Open, |link| Guard::Arrives { link, expect: Expect::Drop, since })
         }
-        StepKind::Disconnects { who, close } if watched(who) => {
-            link_to(who).map_or(Guard::Open, |link| Guard::Arrives { link, expect: Expect::Close(close.clone()), since })
-        }
+        StepKind::Disconnects { who, close } if watched(who) => link_to(who)
+            .map_or(Guard::Open, |link| Guard::Arrives { link, expect: Expect::Close(close.clone()), since }),
         StepKind::Vanishes { who } if watched(who) => {
             link_to(who).map_or(Guard::Open, |link| Guard::Arrives { link, expect: Expect::Drop, since })
         }
@@ -1047,7 +1162,12 @@ fn optionally(shared: &Rc<RefCell<Shared>>, scope: &Scope, block: &Block) -> Res
                 if shared.cast[from].under_test {
                     let cites = ids(&step.cites);
                     let bindings = Rc::clone(&scope.bindings);
-                    shared.allowed.push(Allowed { link_of: (from, to), payload: payload.clone(), bindings, cites });
+                    shared.allowed.push(Allowed {
+                        link_of: (from, to),
+                        payload: payload.clone(),
+                        bindings,
+                        cites,
+                    });
                 }
             }
         }
@@ -1092,15 +1212,16 @@ fn does(
     if !shared.cast[one].under_test {
         return Ok(());
     }
-    let mut line = json!({ "does": stimulus });
+    let mut order = Stimulus { does: stimulus.to_owned(), with: Value::Null };
     if let Some(with) = with {
         let mut bindings = scope.bindings.borrow_mut();
-        line["with"] = generate(with, &mut bindings, &mut shared.rng).map_err(|error| scope.broken_flow(step, error))?;
+        order.with =
+            generate(with, &mut bindings, &mut shared.rng).map_err(|error| scope.broken_flow(step, error))?;
     }
     let received = shared.current[one].map_or(0, |link| shared.links[link].received);
     shared.stimulated = Some((one, received));
     shared.last_cause = shared.now;
-    shared.outputs.push_back(Output::Stimulus(one, line.to_string()));
+    shared.outputs.push_back(Output::Stimulus(one, order));
     Ok(())
 }
 
@@ -1120,7 +1241,8 @@ async fn served(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step) -> Res
         shared.served_runs += 1;
         let run = shared.served_runs;
         let places: Vec<usize> = cast.into_iter().map(|one| shared.join(one, run)).collect();
-        let names = names.into_iter().map(|(name, members)| (name, members.iter().map(|one| places[*one]).collect()));
+        let names =
+            names.into_iter().map(|(name, members)| (name, members.iter().map(|one| places[*one]).collect()));
         let mut bindings = Bindings::default();
         for (name, bound) in &shared.plan.bound {
             bindings.bind(name, bound.clone());
@@ -1150,10 +1272,16 @@ impl Shared {
             return known;
         }
         let name = format!("served.{run}.{}", one.name);
-        self.parties.push(crate::monitor::Party { name: name.clone(), role: one.role.clone(), under_test: false });
+        self.parties.push(crate::monitor::Party {
+            name: name.clone(),
+            role: one.role.clone(),
+            under_test: false,
+        });
         self.cast.push(Participant { name, ..one });
         self.current.push(None);
         self.requests.push(std::collections::VecDeque::new());
+        self.asked.push(std::collections::VecDeque::new());
+        self.taken.push(std::collections::VecDeque::new());
         self.cast.len() - 1
     }
 }
