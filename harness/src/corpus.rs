@@ -48,6 +48,8 @@ pub struct Protocol {
     pub served: Option<FlowFile>,
     /// `sinners/*.toml`, by name.
     pub sinners: Vec<Sinner>,
+    /// What `X greets Y` sends, by edition.
+    pub greetings: BTreeMap<String, Greeting>,
 }
 
 /// A flow with its text.
@@ -141,6 +143,9 @@ pub struct Settings {
     /// The requirement accused when something arrives that nobody expected and nothing ignores.
     #[serde(default)]
     pub unexpected: Option<String>,
+    /// What `X greets Y` sends, by edition.
+    #[serde(default, rename = "greeting")]
+    greetings: BTreeMap<String, GreetingEntry>,
     /// The requirement accused when a program under test dies.
     #[serde(default)]
     pub survival: BTreeMap<String, String>,
@@ -164,6 +169,18 @@ pub struct Transport {
 }
 
 impl Settings {
+    /// True when `role` is, or plays too, what `wanted` says.
+    pub fn plays(&self, role: &str, wanted: &str) -> bool {
+        role == wanted
+            || self.roles.iter().any(|known| known.name == role && known.is.as_deref() == Some(wanted))
+    }
+
+    /// True when an edition sends its messages as datagrams.
+    pub fn knows_datagrams(&self) -> bool {
+        let others = self.edition_transport.values();
+        std::iter::once(&self.transport).chain(others).any(|transport| transport.kind == TransportKind::Udp)
+    }
+
     /// How messages travel in an edition.
     pub fn transport(&self, edition: &str) -> &Transport {
         self.edition_transport.get(edition).unwrap_or(&self.transport)
@@ -218,6 +235,27 @@ pub struct Role {
     pub name: String,
     /// True when others connect to it.
     pub listens: bool,
+    /// The more general role that it plays too: what binds that role binds it as well.
+    #[serde(default)]
+    pub is: Option<String>,
+}
+
+/// What `X greets Y` sends.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GreetingEntry {
+    message: String,
+    #[serde(deserialize_with = "duration")]
+    every: Duration,
+}
+
+/// What `X greets Y` sends, and how often.
+#[derive(Clone, Debug)]
+pub struct Greeting {
+    /// The message; `$me` in it is the id of whoever greets.
+    pub message: Pattern,
+    /// The time between two of them.
+    pub every: Duration,
 }
 
 /// How long things take.
@@ -379,7 +417,14 @@ struct Loader<'a> {
 impl Loader<'_> {
     fn protocol(&mut self) -> Option<Protocol> {
         let settings: Settings = self.toml("protocol.toml")?;
-        let catalogue: Catalogue = self.toml("requirements.toml")?;
+        let mut catalogue: Catalogue = self.toml("requirements.toml")?;
+        let general = settings.roles.iter().filter_map(|role| Some((role.name.clone(), role.is.clone()?)));
+        catalogue.kinds = general.collect();
+        let greetings = settings.greetings.iter().filter_map(|(edition, entry)| {
+            let message = self.accept(parse_pattern(&entry.message), "protocol.toml", &entry.message)?;
+            Some((edition.clone(), Greeting { message, every: entry.every }))
+        });
+        let greetings = greetings.collect();
         let ignoring = settings.ignoring.iter().filter_map(|text| self.payload(text)).collect();
         let messages = settings.messages.iter().filter_map(|entry| self.message_rule(entry)).collect();
         let mut flows = Vec::new();
@@ -398,7 +443,7 @@ impl Loader<'_> {
                 sinners.extend(self.sinner(below, name));
             }
         }
-        Some(Protocol { settings, ignoring, messages, catalogue, flows, served, sinners })
+        Some(Protocol { settings, ignoring, messages, catalogue, flows, served, sinners, greetings })
     }
 
     fn shown(&self, file: &str) -> String {

@@ -281,6 +281,7 @@ pub(super) fn context(protocol: &Protocol) -> Context {
         requirements: protocol.catalogue.iter().map(|requirement| requirement.id.clone()).collect(),
         editions: protocol.settings.editions.clone(),
         variables: protocol.settings.settings.keys().cloned().collect(),
+        datagrams: protocol.settings.knows_datagrams(),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -13,7 +12,7 @@ use super::{exit, output};
 use crate::corpus::{Corpus, Protocol};
 use crate::report::Report;
 use crate::report::text::Style;
-use crate::runner::plan::{Driver, RunSettings};
+use crate::runner::plan::RunSettings;
 use crate::runner::run::{RunConfig, Target, run as run_flows};
 use crate::sinner::Sinner;
 
@@ -60,18 +59,7 @@ pub(crate) fn judge(protocol: &Arc<Protocol>, sinner: &Sinner) -> Caught {
         protocol: Arc::clone(protocol),
         roles: vec![sinner.role.clone()],
         target: Target::Reference(Some(sinner.clone())),
-        settings: RunSettings {
-            edition: edition.clone(),
-            variables: Default::default(),
-            driver: Driver::Certain,
-            host: "localhost".to_owned(),
-            path: protocol.settings.transport(edition).default_path.clone(),
-            slack: Duration::ZERO,
-            timeout: protocol.settings.timing.timeout,
-            exclusive: true,
-            shared: false,
-            seed: 1,
-        },
+        settings: RunSettings::in_memory(protocol, edition, 1),
         jobs: usize::MAX,
         filter: Vec::new(),
         tags: Vec::new(),

@@ -23,8 +23,11 @@ pub(super) fn parse(url: &str, insecure: bool) -> Result<TargetUrl, String> {
     let (secure, default_port) = match scheme {
         "ws" | "http" => (false, 80),
         "wss" | "https" => (true, 443),
-        "tcp" | "udp" => return Err(format!("no built-in protocol is carried by {scheme}:// yet")),
-        _ => return Err(format!("`{scheme}` is not a scheme flowproof knows; it takes ws:// and wss://")),
+        "tcp" | "udp" => (false, 0),
+        _ => {
+            let known = "ws://, wss://, http://, https://, tcp:// and udp://";
+            return Err(format!("`{scheme}` is not a scheme flowproof knows; it takes {known}"));
+        }
     };
     let (authority, path) = match rest.find('/') {
         Some(place) => (&rest[..place], Some(rest[place..].to_owned())),
@@ -43,7 +46,14 @@ pub(super) fn parse(url: &str, insecure: bool) -> Result<TargetUrl, String> {
         true => Some(tls(plain, insecure)?),
         false => None,
     };
-    Ok(TargetUrl { place: Place::Listens { address, tls }, address, host: authority.to_owned(), path })
+    if address.port() == 0 {
+        return Err(format!("`{url}` names no port"));
+    }
+    let place = match scheme {
+        "udp" => Place::Peer { address: Some(address), command: None },
+        _ => Place::Listens { address, tls },
+    };
+    Ok(TargetUrl { place, address, host: authority.to_owned(), path })
 }
 
 fn tls(name: &str, insecure: bool) -> Result<Tls, String> {

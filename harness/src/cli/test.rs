@@ -1,6 +1,5 @@
 //! `flowproof test`.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -11,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::{exit, output, target};
-use crate::corpus::{Corpus, Protocol, parse_duration};
+use crate::corpus::{Corpus, Protocol, TransportKind, parse_duration};
 use crate::flow::resolve::nearest;
 use crate::report::text::Style;
 use crate::report::{Report, human, json};
@@ -258,29 +257,28 @@ fn config(
     let wanted = args.edition.as_ref().or(sinner.as_ref().and_then(|sinner| sinner.edition.as_ref()));
     let edition = edition(&protocol, wanted)?;
     let transport = protocol.settings.transport(&edition);
-    let (path, scheme) = (transport.default_path.clone(), transport.kind.scheme());
-    let mut settings = RunSettings {
-        edition,
-        variables: args.vars.iter().cloned().collect::<BTreeMap<_, _>>(),
-        driver: match args.driver {
-            DriverArg::Stdin => Driver::Certain,
-            DriverArg::None => Driver::None,
-            DriverArg::Auto if in_memory => Driver::Certain,
-            DriverArg::Auto => Driver::Perhaps,
-        },
-        host: "localhost".to_owned(),
-        path: path.clone(),
-        slack: args.slack.unwrap_or(if in_memory { Duration::ZERO } else { protocol.settings.timing.slack }),
-        timeout: args.timeout.unwrap_or(protocol.settings.timing.timeout),
-        exclusive: !args.shared,
-        shared: args.shared,
-        seed: args.seed,
+    let (path, kind) = (transport.default_path.clone(), transport.kind);
+    let mut settings = RunSettings::in_memory(&protocol, &edition, args.seed);
+    settings.variables = args.vars.iter().cloned().collect();
+    settings.driver = match args.driver {
+        DriverArg::Stdin => Driver::Certain,
+        DriverArg::None => Driver::None,
+        DriverArg::Auto if in_memory => Driver::Certain,
+        DriverArg::Auto => Driver::Perhaps,
     };
+    if !in_memory {
+        settings.slack = protocol.settings.timing.slack;
+        settings.told = args.exec.as_deref().is_some_and(|command| command.contains("{peer"));
+    }
+    settings.slack = args.slack.unwrap_or(settings.slack);
+    settings.timeout = args.timeout.unwrap_or(settings.timeout);
+    settings.exclusive = !args.shared;
+    settings.shared = args.shared;
     let target = match (url, &args.exec) {
         (Some(url), _) => {
             let listens =
                 protocol.settings.roles.iter().any(|role| role.listens && roles.contains(&role.name));
-            if !listens {
+            if !listens && kind != TransportKind::Udp {
                 return Err(format!(
                     "a {} does not listen; start it with --exec 'COMMAND {{url}}'",
                     roles.join(", ")
@@ -293,10 +291,11 @@ fn config(
             }
             // Flows run side by side there, and each sees the others' clients.
             settings.exclusive = false;
+            settings.addresses = parsed.address.ip().is_loopback();
             Target::Url { url: url.to_owned(), place: parsed.place, address: parsed.address }
         }
         (None, Some(command)) => {
-            Target::Exec { command: command.clone(), url: format!("{scheme}://{{}}{path}") }
+            Target::Exec { command: command.clone(), url: format!("{}://{{}}{path}", kind.scheme()) }
         }
         (None, None) => Target::Reference(sinner),
     };

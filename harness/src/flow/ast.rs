@@ -104,6 +104,8 @@ pub struct CastMember {
     pub role: Option<Name>,
     /// `* 100`: so many of them, named `crowd.1`, `crowd.2` ...
     pub count: Option<u32>,
+    /// `alice.punch socket of alice`: not a participant, but a further datagram socket of one.
+    pub socket_of: Option<Name>,
 }
 
 /// A table whose columns are variables of the flow.
@@ -154,6 +156,10 @@ pub struct Block {
 
 /// What happens in a step.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "flows are short, and boxes would make every reader of the tree longer"
+)]
 pub enum StepKind {
     /// `alice -> server PAYLOAD`
     Arrow {
@@ -188,6 +194,25 @@ pub enum StepKind {
     /// `alice vanishes`: the connection is cut, nothing is said.
     Vanishes {
         /// Who goes.
+        who: Name,
+    },
+    /// `bob knows anna`: bob is told anna's address before he begins. Stands before all other steps.
+    Knows {
+        /// Who is told.
+        who: Name,
+        /// Whose address.
+        whom: Name,
+    },
+    /// `anna greets bob`: from now on she sends him the protocol's greeting, again and again.
+    Greets {
+        /// Who greets.
+        who: Name,
+        /// Whom.
+        whom: Name,
+    },
+    /// `anna stops`: she greets nobody any more; her sockets stay open.
+    Stops {
+        /// Who stops.
         who: Name,
     },
     /// `alice stalls`: stops reading from her socket.

@@ -230,6 +230,9 @@ impl Writer {
 }
 
 fn cast_member(member: &CastMember) -> String {
+    if let Some(owner) = &member.socket_of {
+        return format!("{} socket of {}", member.name.text, owner.text);
+    }
     let role = member.role.as_ref().map_or(String::new(), |role| format!(" {}", role.text));
     let count = member.count.map_or(String::new(), |count| format!(" * {count}"));
     format!("{}{role}{count}", member.name.text)
@@ -284,6 +287,9 @@ fn write_step(out: &mut String, kind: &StepKind, broken: Option<usize>) {
             out.push_str(&format!("{} disconnects", who.text));
             write_close(out, close);
         }
+        StepKind::Knows { who, whom } => out.push_str(&format!("{} knows {}", who.text, whom.text)),
+        StepKind::Greets { who, whom } => out.push_str(&format!("{} greets {}", who.text, whom.text)),
+        StepKind::Stops { who } => out.push_str(&format!("{} stops", who.text)),
         StepKind::Vanishes { who } => out.push_str(&format!("{} vanishes", who.text)),
         StepKind::Stalls { who } => out.push_str(&format!("{} stalls", who.text)),
         StepKind::Resumes { who } => out.push_str(&format!("{} resumes", who.text)),

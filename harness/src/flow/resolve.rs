@@ -20,6 +20,8 @@ pub struct Context {
     pub editions: Vec<String>,
     /// Variables that are always there: the protocol's settings.
     pub variables: Vec<String>,
+    /// True when messages can travel as datagrams: then nobody has to connect.
+    pub datagrams: bool,
 }
 
 /// The name among `known` that `name` was probably meant to be.
@@ -82,6 +84,10 @@ impl<'a> Checker<'a> {
             if !seen.insert(member.name.text.as_str()) {
                 self.diagnostics.push(diagnostic::duplicate_participant(member.name.span, &member.name.text));
             }
+            if let Some(owner) = &member.socket_of {
+                self.participant(owner);
+                continue;
+            }
             let role = member.role.as_ref().unwrap_or(&member.name);
             let roles = self.context.roles.iter().map(|(name, _)| name.as_str());
             self.known(role, "role", roles);
@@ -132,6 +138,12 @@ impl<'a> Checker<'a> {
                 _ => {}
             }
         }
+        if self.context.datagrams {
+            for member in &self.cast {
+                let parts = ["ip", "port", "address", "id"];
+                bound.extend(parts.iter().map(|part| format!("{}.{part}", member.name.text)));
+            }
+        }
         bound
     }
 
@@ -153,6 +165,7 @@ impl<'a> Checker<'a> {
                 let named = |name: &Name| self.cast.iter().any(|member| member.name.text == name.text);
                 let both_known = named(from) && named(to);
                 if both_known
+                    && !self.context.datagrams
                     && !self.connected.contains(from.text.as_str())
                     && !self.connected.contains(to.text.as_str())
                 {
@@ -180,8 +193,13 @@ impl<'a> Checker<'a> {
                 self.participant(who);
                 [&close.code, &close.reason].into_iter().flatten().for_each(|part| self.pattern(part, bound));
             }
-            StepKind::Vanishes { who } | StepKind::Stalls { who } | StepKind::Resumes { who } => {
-                self.participant(who)
+            StepKind::Vanishes { who }
+            | StepKind::Stalls { who }
+            | StepKind::Resumes { who }
+            | StepKind::Stops { who } => self.participant(who),
+            StepKind::Knows { who, whom } | StepKind::Greets { who, whom } => {
+                self.participant(who);
+                self.participant(whom);
             }
             StepKind::Closes { who, whom, close } => {
                 self.participant(who);
@@ -308,7 +326,10 @@ impl<'a> Checker<'a> {
     }
 
     fn role_of(&self, name: &Name) -> Option<&'a str> {
-        let member = self.cast.iter().find(|member| member.name.text == name.text)?;
+        let mut member = self.cast.iter().find(|member| member.name.text == name.text)?;
+        if let Some(owner) = &member.socket_of {
+            member = self.cast.iter().find(|member| member.name.text == owner.text)?;
+        }
         Some(member.role.as_ref().unwrap_or(&member.name).text.as_str())
     }
 

@@ -1,5 +1,6 @@
 //! The requirements of a protocol: one list from which citations, `explain`, coverage and the reports are made.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,9 @@ pub struct Requirement {
 pub struct Catalogue {
     #[serde(default, rename = "requirement")]
     requirements: Vec<Requirement>,
+    /// The more general role that a role plays too, from `protocol.toml`.
+    #[serde(skip)]
+    pub kinds: BTreeMap<String, String>,
 }
 
 impl Catalogue {
@@ -97,6 +101,8 @@ impl Catalogue {
 
     /// True when `id` binds `role`.
     pub fn binds(&self, id: &str, role: &str) -> bool {
-        self.get(id).is_some_and(|requirement| requirement.roles.iter().any(|bound| bound == role))
+        let kind = self.kinds.get(role).map_or(role, String::as_str);
+        self.get(id)
+            .is_some_and(|requirement| requirement.roles.iter().any(|bound| bound == role || bound == kind))
     }
 }

@@ -18,6 +18,7 @@ pub fn actual(value: &Value) -> Value {
 }
 
 /// Judges a text message that `from` sent to `to`.
+#[expect(clippy::too_many_arguments, reason = "everything a message is judged by, once")]
 pub fn judge_text(
     protocol: &Protocol,
     edition: &str,
@@ -73,7 +74,7 @@ pub fn judge_value(
     at: Time,
     findings: &mut Vec<Finding>,
 ) {
-    for rule in protocol.messages.iter().filter(|rule| applies(rule, edition, from, to, value)) {
+    for rule in protocol.messages.iter().filter(|rule| applies(protocol, rule, edition, from, to, value)) {
         let errors: Vec<String> = rule
             .validator
             .iter_errors(value)
@@ -106,9 +107,17 @@ pub fn judge_binary(protocol: &Protocol, from: &Party, bytes: &[u8], at: Time, f
     }
 }
 
-fn applies(rule: &MessageRule, edition: &str, from: &Party, to: &Party, value: &Value) -> bool {
-    rule.from == from.role
-        && rule.to == to.role
+fn applies(
+    protocol: &Protocol,
+    rule: &MessageRule,
+    edition: &str,
+    from: &Party,
+    to: &Party,
+    value: &Value,
+) -> bool {
+    let plays = |party: &Party, wanted: &str| protocol.settings.plays(&party.role, wanted);
+    plays(from, &rule.from)
+        && plays(to, &rule.to)
         && (rule.editions.is_empty() || rule.editions.iter().any(|known| known == edition))
         && matches(&rule.when, value, &Bindings::default()).is_ok()
 }

@@ -2,6 +2,7 @@
 //! reference implementation's types: the judge shares no code with the judged. The same monitor judges a flow, a
 //! fuzz case, proxied traffic and a recording.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use flowproof_reference::machine::{LinkId, Request, Response, Time};
@@ -33,6 +34,10 @@ pub struct Seen<'a> {
     pub from: &'a Party,
     /// The other end.
     pub to: &'a Party,
+    /// Where `from` sent it from, where that is known and matters: datagrams.
+    pub from_address: Option<SocketAddr>,
+    /// Where it was sent to.
+    pub to_address: Option<SocketAddr>,
     /// What.
     pub what: What<'a>,
 }

@@ -172,21 +172,17 @@ fn typed(word_of: TypeWord, rng: &mut Rng) -> Value {
             rng.u8(0..60),
             rng.u8(0..60)
         )),
-        TypeWord::Uuid => {
-            let mut digits: Vec<char> = (0..32).map(|_| rng.digit(16)).collect();
-            digits[12] = '4';
-            digits[16] = ['8', '9', 'a', 'b'][rng.usize(..4)];
-            let text: String = digits.into_iter().collect();
-            Value::from(format!(
-                "{}-{}-{}-{}-{}",
-                &text[..8],
-                &text[8..12],
-                &text[12..16],
-                &text[16..20],
-                &text[20..]
-            ))
-        }
+        TypeWord::Uuid => Value::from(fresh_uuid(rng)),
     }
+}
+
+/// A random UUID (version 4), in lower case.
+pub fn fresh_uuid(rng: &mut Rng) -> String {
+    let mut digits: Vec<char> = (0..32).map(|_| rng.digit(16)).collect();
+    digits[12] = '4';
+    digits[16] = ['8', '9', 'a', 'b'][rng.usize(..4)];
+    let text: String = digits.into_iter().collect();
+    format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..])
 }
 
 fn in_range(low: Option<&Number>, high: Option<&Number>, rng: &mut Rng) -> Value {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::corpus::{FlowFile, Protocol};
+use crate::corpus::{FlowFile, Protocol, TransportKind};
 use crate::flow::ast::{Block, Examples, HeaderItem, Name, Payload, Step, StepKind};
 use crate::pattern::Bound;
 
@@ -41,8 +41,32 @@ pub struct RunSettings {
     pub exclusive: bool,
     /// True when strangers use the target at the same time.
     pub shared: bool,
+    /// True when everybody we play can have an IP address of their own.
+    pub addresses: bool,
+    /// True when the party under test can be given the addresses of others before it begins.
+    pub told: bool,
     /// Seeds everything that is drawn.
     pub seed: u64,
+}
+
+impl RunSettings {
+    /// Those of a run against the built-in references in memory.
+    pub fn in_memory(protocol: &Protocol, edition: &str, seed: u64) -> RunSettings {
+        RunSettings {
+            edition: edition.to_owned(),
+            variables: BTreeMap::new(),
+            driver: Driver::Certain,
+            host: "localhost".to_owned(),
+            path: protocol.settings.transport(edition).default_path.clone(),
+            slack: Duration::ZERO,
+            timeout: protocol.settings.timing.timeout,
+            exclusive: true,
+            shared: false,
+            addresses: true,
+            told: true,
+            seed,
+        }
+    }
 }
 
 /// A participant of a planned flow.
@@ -56,6 +80,8 @@ pub struct Participant {
     pub under_test: bool,
     /// True when others connect to it.
     pub listens: bool,
+    /// The participant whose further datagram socket this is.
+    pub socket_of: Option<usize>,
 }
 
 /// A flow ready to run.
@@ -79,6 +105,10 @@ pub struct Plan {
     pub ignoring: Vec<Payload>,
     /// Who is accused of what nobody expected.
     pub unexpected: Option<String>,
+    /// True when the flow's messages are datagrams.
+    pub datagrams: bool,
+    /// Datagram sockets for bystanders who join while the flow runs.
+    pub spare_sockets: usize,
     /// The settings of the run.
     pub settings: RunSettings,
 }
@@ -193,6 +223,8 @@ pub fn plan(
     settings: &RunSettings,
 ) -> Vec<Result<Plan, Skipped>> {
     let skip = skip_reason(file, protocol, role, settings);
+    let datagrams = protocol.settings.transport(&settings.edition).kind == TransportKind::Udp;
+    let spare_sockets = if datagrams { spare_sockets(file, protocol) } else { 0 };
     let (cast, names) = cast(file, protocol, role);
     let mut ignoring = protocol.ignoring.clone();
     let mut unexpected = protocol.settings.unexpected.clone();
@@ -226,11 +258,22 @@ pub fn plan(
                     cited: cited(file),
                     ignoring: ignoring.clone(),
                     unexpected: unexpected.clone(),
+                    datagrams,
+                    spare_sockets,
                     settings: settings.clone(),
                 })
             }
         })
         .collect()
+}
+
+/// How many sockets the bystanders of all `served` steps need.
+fn spare_sockets(file: &FlowFile, protocol: &Protocol) -> usize {
+    let Some(served) = &protocol.served else { return 0 };
+    let each = cast_members(served).len();
+    let mut steps = 0;
+    walk(&file.flow.steps, &mut |step| steps += usize::from(matches!(step.kind, StepKind::Served)));
+    each * steps
 }
 
 /// The first value given for each name.
@@ -253,6 +296,14 @@ fn skip_reason(file: &FlowFile, protocol: &Protocol, role: &str, settings: &RunS
         return Some("needs the target for itself, and --shared says that strangers use it".to_owned());
     }
     for need in file.needs() {
+        if need == "addresses" {
+            if settings.addresses {
+                continue;
+            }
+            return Some(
+                "needs an IP address for each participant, as there are on the loopback network".to_owned(),
+            );
+        }
         if !settings.variables.contains_key(need) && !protocol.settings.settings.contains_key(need) {
             return Some(format!("needs `{need}`; give it with --var {need}=..."));
         }
@@ -270,52 +321,101 @@ fn skip_reason(file: &FlowFile, protocol: &Protocol, role: &str, settings: &RunS
     None
 }
 
+/// One name of a cast.
+struct Member<'a> {
+    name: &'a Name,
+    role: &'a str,
+    count: Option<u32>,
+    /// The participant whose further socket it is.
+    socket_of: Option<&'a str>,
+}
+
 /// The participants that are watched when `role` is under test: of a role that listens all; of another those that
-/// are told what to do, else those whose arrows cite a requirement of the role, else the first.
+/// are told what to do, else those whose arrows cite a requirement of the role, else the first. Where messages are
+/// datagrams there is one program under test, so only the first of them, with its further sockets.
 fn subjects(file: &FlowFile, protocol: &Protocol, role: &str) -> BTreeSet<String> {
     let members = cast_members(file);
-    let of_role: Vec<&str> =
-        members.iter().filter(|(_, known, _)| *known == role).map(|(name, ..)| name.text.as_str()).collect();
-    if listens(protocol, role) {
+    let whose = |name: &str| {
+        let owner =
+            members.iter().find(|member| member.name.text == name).and_then(|member| member.socket_of);
+        owner.unwrap_or(name).to_owned()
+    };
+    // A flow that does not name the role may have participants of the more general one that it plays too.
+    let of = |wanted: &dyn Fn(&str) -> bool| -> Vec<&str> {
+        let members = members.iter().filter(|member| member.socket_of.is_none() && wanted(member.role));
+        members.map(|member| member.name.text.as_str()).collect()
+    };
+    let mut of_role = of(&|known| known == role);
+    let datagrams = protocol.settings.knows_datagrams();
+    if listens(protocol, role) && !datagrams {
         return of_role.into_iter().map(str::to_owned).collect();
     }
-    let mut driven = BTreeSet::new();
-    let mut citing = BTreeSet::new();
-    walk(&file.flow.steps, &mut |step| {
-        let (who, set) = match &step.kind {
-            StepKind::Does { who, .. } => (who, &mut driven),
-            StepKind::Arrow { from, .. } => (from, &mut citing),
-            StepKind::Connects { who, .. } | StepKind::Disconnects { who, .. } => (who, &mut citing),
-            _ => return,
-        };
-        let cites = step.cites.iter().any(|id| protocol.catalogue.binds(&id.text, role));
-        if of_role.contains(&who.text.as_str()) && (cites || matches!(step.kind, StepKind::Does { .. })) {
-            set.insert(who.text.clone());
+    let mut driven = Vec::new();
+    let mut citing = Vec::new();
+    let mut look = |of_role: &[&str]| {
+        walk(&file.flow.steps, &mut |step| {
+            let (who, list) = match &step.kind {
+                StepKind::Does { who, .. } => (who, &mut driven),
+                StepKind::Arrow { from, .. } => (from, &mut citing),
+                StepKind::Connects { who, .. }
+                | StepKind::Disconnects { who, .. }
+                | StepKind::Greets { who, .. } => (who, &mut citing),
+                _ => return,
+            };
+            let cites = step.cites.iter().any(|id| protocol.catalogue.binds(&id.text, role));
+            let who = whose(&who.text);
+            let counts = cites || matches!(step.kind, StepKind::Does { .. });
+            if of_role.contains(&who.as_str()) && counts && !list.contains(&who) {
+                list.push(who);
+            }
+        });
+        !driven.is_empty() || !citing.is_empty()
+    };
+    if !look(&of_role) {
+        let general = of(&|known| protocol.settings.plays(role, known));
+        if look(&general) || of_role.is_empty() {
+            of_role = general;
         }
-    });
-    if !driven.is_empty() {
+    }
+    let mut chosen = if !driven.is_empty() {
         driven
     } else if !citing.is_empty() {
         citing
     } else {
         of_role.first().map(|name| (*name).to_owned()).into_iter().collect()
+    };
+    if datagrams {
+        chosen.truncate(1);
     }
+    let sockets = members
+        .iter()
+        .filter(|member| member.socket_of.is_some_and(|owner| chosen.iter().any(|one| one == owner)));
+    let sockets: Vec<String> = sockets.map(|member| member.name.text.clone()).collect();
+    chosen.into_iter().chain(sockets).collect()
 }
 
 fn listens(protocol: &Protocol, role: &str) -> bool {
     protocol.settings.roles.iter().any(|known| known.name == role && known.listens)
 }
 
-fn cast_members(file: &FlowFile) -> Vec<(&Name, &str, Option<u32>)> {
+fn cast_members(file: &FlowFile) -> Vec<Member<'_>> {
     let lists = file.flow.header.iter().filter_map(|line| match &line.item {
         HeaderItem::Cast(members) => Some(members),
         _ => None,
     });
-    lists
-        .flatten()
+    let all: Vec<_> = lists.flatten().collect();
+    let role_of = |name: &str| {
+        let member = all.iter().find(|member| member.name.text == name);
+        member.map_or("", |member| member.role.as_ref().unwrap_or(&member.name).text.as_str())
+    };
+    all.iter()
         .map(|member| {
-            let role = member.role.as_ref().unwrap_or(&member.name);
-            (&member.name, role.text.as_str(), member.count)
+            let socket_of = member.socket_of.as_ref().map(|owner| owner.text.as_str());
+            let role = match socket_of {
+                Some(owner) => role_of(owner),
+                None => member.role.as_ref().unwrap_or(&member.name).text.as_str(),
+            };
+            Member { name: &member.name, role, count: member.count, socket_of }
         })
         .collect()
 }
@@ -327,20 +427,64 @@ pub fn cast(
     role: &str,
 ) -> (Vec<Participant>, BTreeMap<String, Vec<usize>>) {
     let under_test = subjects(file, protocol, role);
-    let mut cast = Vec::new();
+    let mut cast: Vec<Participant> = Vec::new();
     let mut names = BTreeMap::new();
-    for (name, known, count) in cast_members(file) {
+    for member in cast_members(file) {
         let mut places = Vec::new();
-        for number in 1..=count.unwrap_or(1) {
+        let watched = under_test.contains(&member.name.text);
+        let role = if watched { role } else { member.role };
+        for number in 1..=member.count.unwrap_or(1) {
             places.push(cast.len());
+            let name = &member.name.text;
             cast.push(Participant {
-                name: if count.is_some() { format!("{}.{number}", name.text) } else { name.text.clone() },
-                role: known.to_owned(),
-                under_test: under_test.contains(&name.text),
-                listens: listens(protocol, known),
+                name: if member.count.is_some() { format!("{name}.{number}") } else { name.clone() },
+                role: role.to_owned(),
+                under_test: watched,
+                listens: listens(protocol, role),
+                socket_of: member.socket_of.and_then(|owner| {
+                    names.get(owner).and_then(|places: &Vec<usize>| places.first().copied())
+                }),
             });
         }
-        names.insert(name.text.clone(), places);
+        names.insert(member.name.text.clone(), places);
     }
     (cast, names)
+}
+
+/// Which sockets are on one IP address: a number for each of the cast and for each spare socket. Those of the party
+/// under test have number 0; a participant shares an address with its further sockets, a crowd has one together.
+pub fn neighbourhoods(plan: &Plan) -> Vec<usize> {
+    let mut numbers: Vec<usize> = vec![0; plan.cast.len()];
+    let mut next = 0;
+    for places in plan.names.values() {
+        let owners =
+            places.iter().filter(|one| !plan.cast[**one].under_test && plan.cast[**one].socket_of.is_none());
+        let owners: Vec<usize> = owners.copied().collect();
+        if !owners.is_empty() {
+            next += 1;
+            owners.into_iter().for_each(|one| numbers[one] = next);
+        }
+    }
+    for one in 0..plan.cast.len() {
+        if let Some(owner) = plan.cast[one].socket_of {
+            numbers[one] = numbers[owner];
+        }
+    }
+    numbers.extend((0..plan.spare_sockets).map(|spare| next + 1 + spare));
+    numbers
+}
+
+/// Whom the party under test is told about before it begins: `bob knows anna`.
+pub fn known_before(plan: &Plan) -> Vec<usize> {
+    let mut known = Vec::new();
+    for step in &plan.file.flow.steps {
+        if let StepKind::Knows { who, whom } = &step.kind {
+            let watched =
+                plan.names.get(&who.text).into_iter().flatten().any(|one| plan.cast[*one].under_test);
+            if watched {
+                known.extend(plan.names.get(&whom.text).into_iter().flatten().copied());
+            }
+        }
+    }
+    known
 }

@@ -82,6 +82,9 @@ struct Job {
     tags: Vec<String>,
 }
 
+/// A flow that will not run: why, its file, and the role under test.
+type SkippedJob = (Skipped, Arc<FlowFile>, String);
+
 /// Shared by all workers.
 struct Board {
     queue: Mutex<VecDeque<Job>>,
@@ -151,7 +154,7 @@ fn target_info(config: &RunConfig) -> TargetInfo {
 }
 
 /// The flows of the run, and those that are skipped with their reasons.
-fn select(config: &RunConfig) -> (Vec<Job>, Vec<(Skipped, Arc<FlowFile>, String)>) {
+fn select(config: &RunConfig) -> (Vec<Job>, Vec<SkippedJob>) {
     let mut jobs: Vec<Job> = Vec::new();
     let mut skipped = Vec::new();
     let mut number = 0;
@@ -216,7 +219,9 @@ fn execute(config: &RunConfig, jobs: Vec<Job>, began: Instant, done: &mut dyn Fn
             let (alone, together): (Vec<Job>, Vec<Job>) =
                 others.into_iter().partition(|job| job.tags.iter().any(|tag| tag == "alone"));
             let run_one = |_: &mut Option<ServerProcess>, job: &Job| {
-                if let Some(reason) = gone(&board, *address) {
+                if !job.plan.datagrams
+                    && let Some(reason) = gone(&board, *address)
+                {
                     return unreached(job, reason);
                 }
                 network_flow(config, &board, &runtime, &job.plan, place)
@@ -250,6 +255,10 @@ fn execute(config: &RunConfig, jobs: Vec<Job>, began: Instant, done: &mut dyn Fn
             // What takes longest begins first.
             jobs.sort_by_key(|job| !job.tags.iter().any(|tag| tag == "background" || tag == "slow"));
             crowd(config, &board, jobs, config.jobs, done, |server, job| {
+                if job.plan.datagrams {
+                    let place = network::Place::Peer { address: None, command: Some(command.clone()) };
+                    return network_flow(config, &board, &runtime, &job.plan, &place);
+                }
                 if !listens(job) {
                     let place = network::Place::Connects { command: command.clone(), url: url.clone() };
                     return network_flow(config, &board, &runtime, &job.plan, &place);

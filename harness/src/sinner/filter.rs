@@ -42,7 +42,7 @@ impl RuleFilter {
             *caught += 1;
             let nth = rule.nth.is_none_or(|nth| *caught == nth);
             let from = rule.from_nth.is_none_or(|nth| *caught >= nth);
-            let every = rule.every.is_none_or(|every| *caught % every.max(1) == 0);
+            let every = rule.every.is_none_or(|every| caught.is_multiple_of(every.max(1)));
             if nth && from && every {
                 return Some(rule.verb.clone());
             }

@@ -2,21 +2,26 @@
 //! time. The same seed gives the same transcript, byte for byte.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use flowproof_reference::driver::host::{HostOutput, Station};
-use flowproof_reference::machine::{LinkId, Time};
+use flowproof_reference::machine::{LinkId, SocketId, Time};
 
 use super::reference::{ReferenceOptions, reference};
 use crate::corpus::Protocol;
 use crate::runner::conversation::{Conversation, Input, Outcome, Output};
-use crate::runner::plan::Plan;
+use crate::runner::plan::{self, Participant, Plan};
 use crate::sinner::Sinner;
 
 /// Rounds after which a world that finds no rest is given up.
 const ROUNDS: u32 = 5_000_000;
+/// The address of the party under test.
+const TARGET: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9001);
+/// Ports of its further sockets begin here.
+const FIRST_PORT: u16 = 50_001;
 /// Bytes that may wait for a reader that stopped reading, before the reference cuts it off as its driver would.
 const BACKLOG: usize = 4 << 20;
 
@@ -26,6 +31,19 @@ struct World {
     /// Those under test: the participant, its machine, and its name for each of the conversation's links.
     references: Vec<Side>,
     stalled: BTreeMap<LinkId, VecDeque<u8>>,
+    /// Whose datagram socket is at an address.
+    sockets: BTreeMap<SocketAddr, Owner>,
+    /// The next port of a socket that a machine asks for.
+    next_port: u16,
+}
+
+/// Whose datagram socket it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// The conversation's, for this participant.
+    Played(usize),
+    /// A machine's.
+    Watched(usize, SocketId),
 }
 
 struct Side {
@@ -45,13 +63,18 @@ pub fn run(
     stop: &AtomicBool,
 ) -> Result<Outcome, String> {
     let mut references = Vec::new();
-    for (participant, one) in plan.cast.iter().enumerate().filter(|(_, one)| one.under_test) {
+    let addresses = addresses(&plan);
+    let machines = plan.cast.iter().enumerate().filter(|(_, one)| one.under_test && one.socket_of.is_none());
+    for (participant, one) in machines {
         let mut settings = protocol.settings.settings.clone();
         settings.extend(plan.settings.variables.clone());
+        let known =
+            plan::known_before(&plan).into_iter().filter_map(|one| addresses.get(one).copied().flatten());
+        let known: Vec<String> = known.map(|address| address.to_string()).collect();
         let options = ReferenceOptions {
             edition: &plan.settings.edition,
             seed: plan.settings.seed,
-            authority: "reference",
+            authority: if plan.datagrams { &known.join(",") } else { "reference" },
             path: &plan.settings.path,
             settings,
             sinner,
@@ -59,8 +82,16 @@ pub fn run(
         let machine = reference(&protocol.settings.name, &one.role, &options)?;
         references.push(Side { participant, listens: one.listens, machine, links: BTreeMap::new() });
     }
-    let conversation = Conversation::new(plan, protocol, began);
-    let mut world = World { now: began, conversation, references, stalled: BTreeMap::new() };
+    let mut sockets = BTreeMap::new();
+    for (one, address) in addresses.iter().enumerate() {
+        let played = plan.cast.get(one).is_none_or(|one| !one.under_test);
+        if let (true, Some(address)) = (played, address) {
+            sockets.insert(*address, Owner::Played(one));
+        }
+    }
+    let conversation = Conversation::new(plan, protocol, began, &addresses);
+    let stalled = BTreeMap::new();
+    let mut world = World { now: began, conversation, references, stalled, sockets, next_port: FIRST_PORT };
     for round in 0..ROUNDS {
         if round % 1024 == 0 && stop.load(Ordering::Relaxed) {
             world.conversation.interrupt();
@@ -76,18 +107,41 @@ pub fn run(
     Err("the flow does not come to rest".to_owned())
 }
 
+/// Where the datagram sockets are: the party under test on the first loopback address, everybody else on one of
+/// their own.
+fn addresses(plan: &Plan) -> Vec<Option<SocketAddr>> {
+    if !plan.datagrams {
+        return Vec::new();
+    }
+    let neighbourhoods = plan::neighbourhoods(plan);
+    neighbourhoods
+        .into_iter()
+        .enumerate()
+        .map(|(one, neighbourhood)| match plan.cast.get(one) {
+            Some(Participant { under_test: true, socket_of: None, .. }) => Some(TARGET),
+            Some(Participant { under_test: true, .. }) => None,
+            _ => {
+                let place =
+                    u32::from(Ipv4Addr::LOCALHOST) + u32::try_from(neighbourhood).unwrap_or(u32::MAX >> 8);
+                let port = u16::try_from(40_001 + one).unwrap_or(u16::MAX);
+                Some(SocketAddr::from((Ipv4Addr::from(place), port)))
+            }
+        })
+        .collect()
+}
+
 impl World {
     /// Carries what either side wants carried; false when nothing was.
     fn move_bytes(&mut self) -> bool {
         let mut moved = false;
         while let Some(output) = self.conversation.poll_output() {
             moved = true;
-            self.from_conversation(output);
+            self.carry_out(output);
         }
         for place in 0..self.references.len() {
             while let Some(output) = self.references[place].machine.poll_output() {
                 moved = true;
-                self.from_reference(place, output);
+                self.carry_from(place, output);
             }
         }
         moved
@@ -100,7 +154,7 @@ impl World {
         })
     }
 
-    fn from_conversation(&mut self, output: Output) {
+    fn carry_out(&mut self, output: Output) {
         let now = self.now;
         match output {
             Output::Dial(link) => {
@@ -129,6 +183,14 @@ impl World {
                     self.conversation.handle(now, Input::Bytes(link, &bytes));
                 }
             }
+            Output::SendTo(one, to, bytes) => {
+                let Some(Owner::Watched(place, socket)) = self.sockets.get(&to).copied() else { return };
+                let from = self.sockets.iter().find(|(_, owner)| **owner == Owner::Played(one));
+                if let Some(from) = from.map(|(address, _)| *address) {
+                    self.references[place].machine.datagram(now, socket, from, &bytes);
+                }
+            }
+            Output::Unbind(one) => self.sockets.retain(|_, owner| *owner != Owner::Played(one)),
             Output::Stimulus(participant, order) => {
                 let Some(side) = self.references.iter_mut().find(|side| side.participant == participant)
                 else {
@@ -140,7 +202,7 @@ impl World {
         }
     }
 
-    fn from_reference(&mut self, place: usize, output: HostOutput) {
+    fn carry_from(&mut self, place: usize, output: HostOutput) {
         let now = self.now;
         let known = |side: &Side, own: LinkId| side.links.get(&own).copied();
         match output {
@@ -168,8 +230,32 @@ impl World {
                     self.conversation.handle(now, Input::Ended(link, reset));
                 }
             }
-            // Datagrams have no world yet.
-            HostOutput::Bind(..) | HostOutput::SendTo(..) | HostOutput::Unbind(..) => {}
+            HostOutput::Bind(socket, port) => {
+                let port = match (socket, port) {
+                    (SocketId(0), _) => TARGET.port(),
+                    (_, Some(port)) => port,
+                    (_, None) => {
+                        self.next_port = self.next_port.checked_add(1).unwrap_or(FIRST_PORT);
+                        self.next_port
+                    }
+                };
+                let local = SocketAddr::new(TARGET.ip(), port);
+                let free = !self.sockets.contains_key(&local);
+                if free {
+                    self.sockets.insert(local, Owner::Watched(place, socket));
+                }
+                self.references[place].machine.bound(now, socket, free.then_some(local));
+            }
+            HostOutput::SendTo(socket, to, bytes) => {
+                let from = self.sockets.iter().find(|(_, owner)| **owner == Owner::Watched(place, socket));
+                let from = from.map(|(address, _)| *address);
+                if let (Some(from), Some(Owner::Played(one))) = (from, self.sockets.get(&to).copied()) {
+                    self.conversation.handle(now, Input::Datagram(one, from, &bytes));
+                }
+            }
+            HostOutput::Unbind(socket) => {
+                self.sockets.retain(|_, owner| *owner != Owner::Watched(place, socket))
+            }
         }
     }
 

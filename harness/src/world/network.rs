@@ -2,21 +2,21 @@
 //! conversation itself runs on the thread of its flow.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use flowproof_reference::machine::{LinkId, Time};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{mpsc, watch};
 
-use super::process::Process;
+use super::process::{PeerProcess, Process};
 use crate::corpus::Protocol;
 use crate::runner::conversation::{Conversation, Input, Outcome, Output};
-use crate::runner::plan::Plan;
+use crate::runner::plan::{self, Plan};
 
 /// How long a TCP connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -41,6 +41,14 @@ pub enum Place {
         command: String,
         /// The scheme and path around host and port, for instance `ws://{}/`.
         url: String,
+    },
+    /// It exchanges datagrams with us.
+    Peer {
+        /// Where it is; unknown until it speaks when none.
+        address: Option<SocketAddr>,
+        /// The command line that starts it for every flow, with a free port in place of `{port}` and the addresses of
+        /// those it is to know in place of `{peer}` (one) or `{peers}` (all, with commas between).
+        command: Option<String>,
     },
 }
 
@@ -67,6 +75,7 @@ enum Event {
     Ended(LinkId, Instant, bool),
     Written(LinkId, usize),
     Incoming(usize, TcpStream),
+    Datagram(usize, Instant, SocketAddr, Vec<u8>),
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
@@ -119,8 +128,15 @@ pub async fn run(
     let time = |at: Instant| Time::from_start(at.saturating_duration_since(began));
     let (events, mut inbox) = mpsc::channel::<Event>(AHEAD);
     let mut programs: BTreeMap<usize, Process> = BTreeMap::new();
+    let mut peers = match place {
+        Place::Peer { address, command } => {
+            Peers::begin(&plan, *address, command.as_deref(), &events).await?
+        }
+        Place::Listens { .. } | Place::Connects { .. } => Peers::default(),
+    };
+    programs.extend(peers.program.take());
     let start = Instant::now();
-    let mut conversation = Conversation::new(Rc::clone(&plan), protocol, time(start));
+    let mut conversation = Conversation::new(Rc::clone(&plan), protocol, time(start), &peers.addresses);
     if let Place::Connects { command, url } = place {
         for (participant, one) in plan.cast.iter().enumerate().filter(|(_, one)| one.under_test) {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await;
@@ -161,6 +177,17 @@ pub async fn run(
                         wire.stalled.send_replace(stalled);
                     }
                 }
+                Output::SendTo(one, to, bytes) => {
+                    if let Some((socket, _)) = peers.sockets.get(&one) {
+                        // A datagram that does not get away is one more that was lost.
+                        let _ = socket.send_to(&bytes, to).await;
+                    }
+                }
+                Output::Unbind(one) => {
+                    if let Some((_, reading)) = peers.sockets.remove(&one) {
+                        reading.abort();
+                    }
+                }
                 Output::Stimulus(participant, order) => {
                     if let Some(program) = programs.get_mut(&participant) {
                         // A program that reads nothing is noticed by what it does not do.
@@ -191,6 +218,9 @@ pub async fn run(
                     let link = conversation.incoming(time(Instant::now()), participant);
                     wires.insert(link, carry(link, Box::new(stream), events.clone()));
                 }
+                Some(Event::Datagram(one, at, from, bytes)) => {
+                    conversation.handle(time(at), Input::Datagram(one, from, &bytes));
+                }
                 None => break,
             },
             () = sleep_until(deadline) => conversation.handle(time(Instant::now()), Input::Tick),
@@ -209,6 +239,105 @@ pub async fn run(
         deaths,
         span: (start.saturating_duration_since(began), end.saturating_duration_since(began)),
     })
+}
+
+/// The datagram sockets of one flow.
+#[derive(Default)]
+struct Peers {
+    /// By participant; those of spare sockets behind them.
+    sockets: BTreeMap<usize, (Arc<UdpSocket>, tokio::task::JoinHandle<()>)>,
+    addresses: Vec<Option<SocketAddr>>,
+    /// The program under test, if it was started.
+    program: Option<(usize, Process)>,
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        self.sockets.values().for_each(|(_, reading)| reading.abort());
+    }
+}
+
+impl Peers {
+    /// Binds our sockets, then starts the program under test if there is one to start.
+    async fn begin(
+        plan: &Plan,
+        address: Option<SocketAddr>,
+        command: Option<&str>,
+        events: &mpsc::Sender<Event>,
+    ) -> Result<Peers, String> {
+        let mut peers = Peers::default();
+        let target = plan.cast.iter().position(|one| one.under_test && one.socket_of.is_none());
+        // One IP address for each of ours where there are plenty: on the loopback network.
+        let near = address.is_none_or(|address| address.ip().is_loopback());
+        let mut chosen: BTreeMap<usize, IpAddr> = BTreeMap::new();
+        for (one, neighbourhood) in plan::neighbourhoods(plan).into_iter().enumerate() {
+            if plan.cast.get(one).is_some_and(|one| one.under_test) {
+                peers.addresses.push(None);
+                continue;
+            }
+            let ip = *chosen.entry(neighbourhood).or_insert_with(|| own_ip(near, address));
+            let socket = UdpSocket::bind((ip, 0)).await;
+            let socket = socket.map_err(|error| format!("no datagram socket on {ip}: {error}"))?;
+            let local = socket.local_addr().map_err(|error| error.to_string())?;
+            let socket = Arc::new(socket);
+            let reading = tokio::spawn(read_datagrams(one, Arc::clone(&socket), events.clone()));
+            peers.sockets.insert(one, (socket, reading));
+            peers.addresses.push(Some(local));
+        }
+        let mut address = address;
+        if let (Some(command), Some(target)) = (command, target) {
+            let known = plan::known_before(plan)
+                .into_iter()
+                .filter_map(|one| peers.addresses.get(one).copied().flatten());
+            let mut known: Vec<String> = known.map(|address| address.to_string()).collect();
+            // A program that must be told somebody is told of the first of us.
+            if known.is_empty() {
+                known.extend(peers.addresses.iter().flatten().next().map(SocketAddr::to_string));
+            }
+            let started = PeerProcess::start(command, &known).await.map_err(|error| error.to_string())?;
+            address = started.address;
+            peers.program = Some((target, started.process));
+        }
+        if let Some(target) = target {
+            peers.addresses[target] = address;
+        }
+        Ok(peers)
+    }
+}
+
+/// An IP address of ours. On the loopback network one that no other flow of this run has.
+fn own_ip(near: bool, target: Option<SocketAddr>) -> IpAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(2);
+    if near {
+        // Not the addresses that end in 0 or 255, and 127.0.0.1 stays the target's.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed) % (250 * 250);
+        let place = (number / 250) << 8 | (number % 250 + 2);
+        return IpAddr::V4(Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 0, 0, 0)) + place));
+    }
+    // Which of ours reaches the target, the system knows.
+    let found = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        if let Some(target) = target {
+            socket.connect(target)?;
+        }
+        socket.local_addr()
+    });
+    found.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip())
+}
+
+async fn read_datagrams(one: usize, socket: Arc<UdpSocket>, events: mpsc::Sender<Event>) {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match socket.recv_from(&mut buffer).await {
+            Ok((count, from)) => {
+                let event = Event::Datagram(one, Instant::now(), from, buffer[..count].to_vec());
+                if events.send(event).await.is_err() {
+                    return;
+                }
+            }
+            // An earlier datagram was refused by its receiver; the socket goes on.
+            Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    }
 }
 
 fn note_deaths(plan: &Plan, programs: &mut BTreeMap<usize, Process>, deaths: &mut Vec<(String, String)>) {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -201,6 +201,53 @@ impl ServerProcess {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// A program under test that exchanges datagrams.
+#[derive(Debug)]
+pub struct PeerProcess {
+    /// The program.
+    pub process: Process,
+    /// Where it is, when it was told.
+    pub address: Option<SocketAddr>,
+}
+
+impl PeerProcess {
+    /// Starts `command` with a free port in place of `{port}`, and the addresses of those it is to know in place of
+    /// `{peer}` (the first) and `{peers}` (all, with commas between). One that was given a port is waited for until
+    /// the port is taken; nothing can be asked of a datagram socket.
+    pub async fn start(command: &str, known: &[String]) -> Result<PeerProcess, StartError> {
+        let told = command.contains("{port}");
+        let port = free_datagram_port().map_err(StartError::Port)?;
+        let command = command
+            .replace("{port}", &port.to_string())
+            .replace("{peers}", &known.join(","))
+            .replace("{peer}", known.first().map_or("", String::as_str));
+        let mut process = Process::start(&command)?;
+        if !told {
+            return Ok(PeerProcess { process, address: None });
+        }
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let until = Instant::now() + STARTUP;
+        loop {
+            if UdpSocket::bind(address).is_err() {
+                return Ok(PeerProcess { process, address: Some(address) });
+            }
+            if let Some(status) = process.exit_status() {
+                tokio::time::sleep(Duration::from_millis(30)).await;
+                return Err(StartError::Ended { command, status, port, output: process.last_words() });
+            }
+            if Instant::now() > until {
+                let (seconds, output) = (STARTUP.as_secs(), process.last_words());
+                return Err(StartError::Mute { command, port, seconds, output });
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+fn free_datagram_port() -> io::Result<u16> {
+    Ok(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 fn free_port() -> io::Result<u16> {

@@ -11,7 +11,7 @@ use crate::machine::{
     Action, Frame, Input, LinkId, Machine, Message, Outbox, Request, Response, SocketId, Time, WireFault,
 };
 use crate::transport::websocket::WireEvent;
-use crate::transport::{Framing, StreamEnd};
+use crate::transport::{Framing, LinkEnd};
 
 /// How long the other side may take to answer our Close frame before the stream is cut.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -120,7 +120,7 @@ pub trait Filter: Send {
 }
 
 struct Slot {
-    end: StreamEnd,
+    end: LinkEnd,
     open: bool,
     /// When our Close frame was sent.
     closing: Option<Time>,

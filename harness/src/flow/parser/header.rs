@@ -61,9 +61,16 @@ impl Parser<'_> {
     fn cast_member(&mut self) -> Parsed<CastMember> {
         let name = self.name("the name of a participant")?;
         self.blanks();
+        if self.word("socket") {
+            if !self.word("of") {
+                return self.wrong("`of`");
+            }
+            let owner = self.name("the participant whose socket it is")?;
+            return Ok(CastMember { name, role: None, count: None, socket_of: Some(owner) });
+        }
         let role = if self.peek_word().is_empty() { None } else { Some(self.name("a role")?) };
         let count = if self.sign("*") { Some(self.whole_number()?) } else { None };
-        Ok(CastMember { name, role, count })
+        Ok(CastMember { name, role, count, socket_of: None })
     }
 
     fn name_or_string(&mut self, wanted: &str) -> Parsed<Name> {

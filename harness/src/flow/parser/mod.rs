@@ -258,6 +258,11 @@ impl<'a> Parser<'a> {
             return "";
         }
         let mut end = rest.find(|c: char| !is_word(c)).unwrap_or(rest.len());
+        // `alice.punch`: a dot with a letter behind it goes on with the name.
+        while rest[end..].starts_with('.') && rest[end + 1..].starts_with(|c: char| c.is_alphabetic()) {
+            let more = &rest[end + 1..];
+            end += 1 + more.find(|c: char| !is_word(c)).unwrap_or(more.len());
+        }
         // `alice->server`: the dash belongs to the arrow.
         if rest[end..].starts_with('>') && rest[..end].ends_with('-') {
             end -= 1;

@@ -128,7 +128,6 @@ impl Parser<'_> {
         Ok(Pattern { kind: PatternKind::String { text, backticks: false }, span: Span::new(start, self.at) })
     }
 
-    #[expect(clippy::type_complexity, reason = "two optional parts, named at the call")]
     fn http_rest(&mut self) -> Parsed<(Option<Pattern>, Option<Box<Payload>>)> {
         let headers = if self.word("headers") { Some(self.primary()?) } else { None };
         self.blanks();

@@ -7,16 +7,19 @@ use crate::flow::ast::{
 };
 
 /// What a participant can do.
-pub(super) const VERBS: [&str; 10] = [
+pub(super) const VERBS: [&str; 13] = [
     "closes",
     "connects",
     "disconnects",
     "does",
     "drops",
+    "greets",
+    "knows",
     "opens",
     "refuses",
     "resumes",
     "stalls",
+    "stops",
     "vanishes",
 ];
 
@@ -191,6 +194,9 @@ impl Parser<'_> {
             "disconnects" => StepKind::Disconnects { who, close: self.close_spec()? },
             "vanishes" => StepKind::Vanishes { who },
             "stalls" => StepKind::Stalls { who },
+            "stops" => StepKind::Stops { who },
+            "knows" => StepKind::Knows { who, whom: self.name("the participant whose address is known")? },
+            "greets" => StepKind::Greets { who, whom: self.name("the participant who is greeted")? },
             "resumes" => StepKind::Resumes { who },
             "closes" => {
                 let whom = self.name("the participant whose connection is closed")?;

@@ -190,7 +190,11 @@ impl Shared {
             if !stale && let Ok(bound) = fits(expect, &arrived.what, bindings) {
                 return Scan::Fits(place, bound);
             }
-            if !background && self.allowed_at(link, &arrived.what).is_none() {
+            // Datagrams have no order: what waits before the one that fits stands in nobody's way.
+            if !background
+                && !self.links[link].is_datagrams()
+                && self.allowed_at(link, &arrived.what).is_none()
+            {
                 return Scan::Blocked(place);
             }
         }
@@ -218,6 +222,9 @@ impl Shared {
 
     /// Takes the message at `place`; what was skipped before it is used up.
     fn take(&mut self, link: usize, place: usize) -> Option<Arrived> {
+        if self.links[link].is_datagrams() {
+            return self.links[link].inbox.remove(place);
+        }
         for _ in 0..place {
             let skipped = self.links[link].inbox.pop_front()?;
             if !self.is_background(&skipped.what) {
@@ -269,6 +276,7 @@ impl Shared {
         scope: &Scope,
         since: Option<Time>,
     ) -> Option<Result<Arrived, usize>> {
+        self.find_socket(link, expect, &scope.bindings, since);
         let scan = self.scan(link, expect, &scope.bindings.borrow(), since);
         match scan {
             Scan::Fits(place, bound) => {

@@ -1,9 +1,11 @@
 //! The harness's end of one connection: what arrived and waits to be judged, and whether it is still open.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use flowproof_reference::machine::{LinkId, Request, Response, Time};
-use flowproof_reference::transport::StreamEnd;
+use flowproof_reference::transport::LinkEnd;
+use flowproof_reference::transport::datagrams::DatagramEnd;
 use serde_json::Value;
 
 use super::http;
@@ -104,7 +106,7 @@ pub(super) struct Link {
     pub(super) played: usize,
     /// The one that is watched.
     pub(super) watched: usize,
-    pub(super) end: StreamEnd,
+    pub(super) end: LinkEnd,
     pub(super) stage: Stage,
     /// Path and query of the upgrade.
     pub(super) target: String,
@@ -121,9 +123,39 @@ pub(super) struct Link {
     pub(super) plain: bool,
     /// How much ever arrived.
     pub(super) received: u64,
+    /// For datagrams: the address at the other end, once it is known.
+    pub(super) remote: Option<SocketAddr>,
+    /// For datagrams: from an address of the party under test that no participant stands for yet.
+    pub(super) stray: bool,
 }
 
 impl Link {
+    /// A link on which nothing has happened yet.
+    pub(super) fn new(id: LinkId, played: usize, watched: usize) -> Link {
+        Link {
+            id,
+            played,
+            watched,
+            end: LinkEnd::Datagrams(DatagramEnd::default()),
+            stage: Stage::Dialling,
+            target: String::new(),
+            inbox: VecDeque::new(),
+            ended_by_them: false,
+            ended_by_us: false,
+            unwritten: 0,
+            shut: false,
+            plain: false,
+            received: 0,
+            remote: None,
+            stray: false,
+        }
+    }
+
+    /// True where there are only datagrams.
+    pub(super) fn is_datagrams(&self) -> bool {
+        matches!(self.end, LinkEnd::Datagrams(_))
+    }
+
     /// Queues what arrived. Where far too much waits, the oldest that nobody may want is forgotten.
     pub(super) fn push(&mut self, arrived: Arrived, forgettable: impl Fn(&Arrival) -> bool) {
         self.received += 1;

@@ -1,6 +1,7 @@
 //! One run of one flow, as a machine: bytes and time go in, bytes and wishes come out. It plays every participant
 //! that is not under test and hears the four judges. No IO below this folder; the worlds in `world/` carry the bytes.
 
+mod datagrams;
 mod expect;
 mod http;
 mod link;
@@ -9,6 +10,7 @@ mod task;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -17,7 +19,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use flowproof_reference::machine::{LinkId, Time};
 use flowproof_reference::transport::websocket::WireEvent;
-use flowproof_reference::transport::{Framing, StreamEnd};
+use flowproof_reference::transport::{Framing, LinkEnd};
 
 use self::expect::{Allowed, Expectation};
 use self::link::{Arrival, Arrived, Link, Stage};
@@ -53,6 +55,8 @@ pub enum Input<'a> {
     Ended(LinkId, bool),
     /// The network has taken so many of the bytes that were written.
     Written(LinkId, usize),
+    /// A datagram arrived at a participant's socket, from this address.
+    Datagram(usize, SocketAddr, &'a [u8]),
     /// Time has passed.
     Tick,
 }
@@ -70,6 +74,10 @@ pub enum Output {
     Reset(LinkId),
     /// Stop reading from the connection, or go on.
     Stall(LinkId, bool),
+    /// A datagram from a participant's socket to this address.
+    SendTo(usize, SocketAddr, Vec<u8>),
+    /// Close a participant's datagram socket.
+    Unbind(usize),
     /// Tell the program that plays a participant under test what to do.
     Stimulus(usize, Stimulus),
 }
@@ -160,6 +168,11 @@ pub(crate) struct Shared {
     received: u64,
     served_runs: u32,
     stimulated: Option<(usize, u64)>,
+    /// Where the datagram sockets of the cast are, as far as that is known.
+    addresses: Vec<Option<SocketAddr>>,
+    /// Sockets of ours that nobody uses yet.
+    spare_addresses: VecDeque<SocketAddr>,
+    greeters: Vec<datagrams::Greeter>,
 }
 
 /// One run of one flow.
@@ -172,8 +185,14 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Begins a flow at `now`.
-    pub fn new(plan: Rc<Plan>, protocol: Arc<Protocol>, now: Time) -> Conversation {
+    /// Begins a flow at `now`. `addresses` are those of the cast's datagram sockets, as far as they are known, and
+    /// behind them those of the plan's spare sockets; none for a flow over streams.
+    pub fn new(
+        plan: Rc<Plan>,
+        protocol: Arc<Protocol>,
+        now: Time,
+        addresses: &[Option<SocketAddr>],
+    ) -> Conversation {
         let parties: Vec<Party> = plan
             .cast
             .iter()
@@ -192,7 +211,7 @@ impl Conversation {
             edition: plan.settings.edition.clone(),
             settings,
         };
-        let shared = Shared {
+        let mut shared = Shared {
             now,
             rng: Rng::with_seed(seed_for(plan.settings.seed, &plan.name)),
             current: vec![None; parties.len()],
@@ -221,9 +240,16 @@ impl Conversation {
             received: 0,
             served_runs: 0,
             stimulated: None,
+            addresses: addresses.iter().copied().take(plan.cast.len()).collect(),
+            spare_addresses: addresses.iter().skip(plan.cast.len()).flatten().copied().collect(),
+            greeters: Vec::new(),
             plan: Rc::clone(&plan),
             protocol,
         };
+        if plan.datagrams {
+            shared.addresses.resize(plan.cast.len(), None);
+            shared.introduce(&mut bindings.borrow_mut());
+        }
         let shared = Rc::new(RefCell::new(shared));
         let task = steps::flow(Rc::clone(&shared), plan, bindings);
         let mut conversation =
@@ -248,7 +274,11 @@ impl Conversation {
                         link.unwritten = link.unwritten.saturating_sub(count);
                     }
                 }
+                Input::Datagram(socket, from, bytes) => shared.datagram(socket, from, bytes),
                 Input::Tick => {}
+            }
+            if self.task.is_some() {
+                shared.greet_due();
             }
             shared.monitors_due();
         }
@@ -278,8 +308,9 @@ impl Conversation {
         let shared = self.shared.borrow();
         let steps = if self.task.is_some() { shared.wake } else { self.farewell };
         let monitors = shared.monitors.iter().filter_map(|monitor| monitor.deadline()).min();
-        let monitors = if self.task.is_some() { monitors } else { None };
-        [steps, monitors].into_iter().flatten().min()
+        let others = monitors.into_iter().chain(shared.next_greeting()).min();
+        let others = if self.task.is_some() { others } else { None };
+        [steps, others].into_iter().flatten().min()
     }
 
     /// True when nothing more will happen.
@@ -388,25 +419,12 @@ impl Shared {
         played: usize,
         watched: usize,
         dialled: bool,
-        end: StreamEnd,
+        end: LinkEnd,
         target: String,
     ) -> usize {
         let index = self.links.len();
-        self.links.push(Link {
-            id: LinkId(index as u64),
-            played,
-            watched,
-            end,
-            stage: if dialled { Stage::Dialling } else { Stage::Upgrading },
-            target,
-            inbox: VecDeque::new(),
-            ended_by_them: false,
-            ended_by_us: false,
-            unwritten: 0,
-            shut: false,
-            plain: false,
-            received: 0,
-        });
+        let stage = if dialled { Stage::Dialling } else { Stage::Upgrading };
+        self.links.push(Link { end, stage, target, ..Link::new(LinkId(index as u64), played, watched) });
         index
     }
 
@@ -420,10 +438,8 @@ impl Shared {
     }
 
     fn connected(&mut self, id: LinkId) {
-        if let Some(link) = self.links.get_mut(id.0 as usize) {
-            if link.stage == Stage::Dialling {
-                link.stage = Stage::Upgrading;
-            }
+        if let Some(link) = self.links.get_mut(id.0 as usize).filter(|link| link.stage == Stage::Dialling) {
+            link.stage = Stage::Upgrading;
         }
         self.drain(id.0 as usize);
     }
@@ -609,11 +625,16 @@ impl Shared {
     fn observe(&mut self, index: usize, from_watched: bool, what: &What<'_>) {
         let link = &self.links[index];
         let (from, to) = if from_watched { (link.watched, link.played) } else { (link.played, link.watched) };
+        let ours =
+            if link.is_datagrams() { self.addresses.get(link.played).copied().flatten() } else { None };
+        let (from_address, to_address) = if from_watched { (link.remote, ours) } else { (ours, link.remote) };
         let seen = Seen {
             at: self.now,
             link: link.id,
             from: &self.parties[from],
             to: &self.parties[to],
+            from_address,
+            to_address,
             what: what.clone(),
         };
         for monitor in &mut self.monitors {
@@ -662,6 +683,9 @@ impl Shared {
     fn judge_leftovers(&mut self) {
         for index in 0..self.links.len() {
             let items: Vec<Arrived> = std::mem::take(&mut self.links[index].inbox).into();
+            if self.links[index].stray {
+                continue;
+            }
             for item in items {
                 let message = matches!(item.what, Arrival::Text { .. } | Arrival::Binary(_));
                 if !message || self.is_background(&item.what) || self.take_allowed(index, &item.what) {
@@ -690,6 +714,10 @@ impl Shared {
     fn take_leave(&mut self, index: usize) {
         let link = &mut self.links[index];
         match link.stage {
+            Stage::Open if link.is_datagrams() => {
+                link.stage = Stage::Ended;
+                return;
+            }
             Stage::Open => {
                 link.ended_by_us = true;
                 link.end.close(Some(1000), "");
@@ -708,7 +736,12 @@ impl Shared {
 
     /// Moves what the ends want written to the outputs.
     fn flush_links(&mut self) {
-        for link in &mut self.links {
+        for index in 0..self.links.len() {
+            if self.links[index].is_datagrams() {
+                self.flush_datagrams(index);
+                continue;
+            }
+            let link = &mut self.links[index];
             if link.shut || link.stage == Stage::Dialling {
                 continue;
             }

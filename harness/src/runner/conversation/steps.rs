@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::expect::{self, Allowed, Expect, Scan, Window, expect, fail, resolve, seconds};
 use super::http;
-use super::link::{Arrival, Stage};
+use super::link::{Arrival, Link, Stage};
 use super::task::{Task, all, wait_for};
 use super::{Ending, Output, Shared, Stop};
 use crate::corpus::FlowFile;
@@ -145,6 +145,20 @@ async fn run_step(
         }
         StepKind::Opens { who } => opens(shared, scope, step, who).await,
         StepKind::Disconnects { who, close } => ends(shared, scope, step, who, Some(close)).await,
+        StepKind::Knows { who, whom } => knows(shared, scope, who, whom),
+        StepKind::Greets { who, whom } => greets(shared, scope, step, who, whom).await,
+        StepKind::Stops { who } => {
+            for one in scope.members(who)? {
+                shared.borrow_mut().stop_greeting(one);
+            }
+            Ok(())
+        }
+        StepKind::Vanishes { who } if shared.borrow().plan.datagrams => {
+            for one in scope.members(who)? {
+                shared.borrow_mut().close_sockets(one);
+            }
+            Ok(())
+        }
         StepKind::Vanishes { who } => ends(shared, scope, step, who, None).await,
         StepKind::Stalls { who } => stall(shared, scope, step, who, true),
         StepKind::Resumes { who } => stall(shared, scope, step, who, false),
@@ -230,7 +244,7 @@ async fn arrow(
                     shared.keep(scope, step);
                 }
                 (true, false) => {
-                    let link = shared.borrow().link_between(sender, receiver);
+                    let link = shared.borrow_mut().link_between(sender, receiver);
                     let link =
                         link.ok_or_else(|| shared.borrow().not_connected_yet(scope, step, sender, receiver))?;
                     at = expect(shared, scope, link, Expect::Payload(payload.clone()), step).await?;
@@ -265,6 +279,58 @@ async fn arrow(
     Ok(at)
 }
 
+/// `bob knows anna`: the world has told a watched bob before he began, where that can be done. Where it cannot, she
+/// greets him, which makes her known as well.
+fn knows(shared: &Rc<RefCell<Shared>>, scope: &Scope, who: &Name, whom: &Name) -> Result<(), Stop> {
+    let (who, whom) = (scope.members(who)?, scope.members(whom)?);
+    let shared = &mut *shared.borrow_mut();
+    for told in who.into_iter().filter(|one| shared.cast[*one].under_test).collect::<Vec<_>>() {
+        for known in &whom {
+            if !shared.plan.settings.told && shared.addresses.get(told).copied().flatten().is_some() {
+                shared.greet_from_now(*known, told);
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn greets(
+    shared: &Rc<RefCell<Shared>>,
+    scope: &Scope,
+    step: &Step,
+    who: &Name,
+    whom: &Name,
+) -> Result<(), Stop> {
+    let greeting = {
+        let shared = shared.borrow();
+        let greeting = shared.protocol.greetings.get(&shared.plan.settings.edition);
+        greeting.map(|greeting| greeting.message.clone())
+    };
+    let Some(greeting) = greeting else {
+        return Err(scope.broken_flow(step, "this protocol has no greeting"));
+    };
+    for from in scope.members(who)? {
+        for to in scope.members(whom)? {
+            let (from_watched, to_watched) = {
+                let shared = shared.borrow();
+                (shared.cast[from].under_test, shared.cast[to].under_test)
+            };
+            if from_watched && !to_watched {
+                let link = shared.borrow_mut().datagram_link(to, from);
+                let wanted = Expect::Payload(Payload::Json(greeting.clone()));
+                expect(shared, scope, link, wanted, step).await?;
+                shared.borrow_mut().keep(scope, step);
+            } else if to_watched {
+                let shared = &mut *shared.borrow_mut();
+                shared.greet_from_now(from, to);
+                shared.last_cause = shared.now;
+                shared.progress = true;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Sends what a pattern makes.
 async fn send(
     shared: &Rc<RefCell<Shared>>,
@@ -274,8 +340,21 @@ async fn send(
     receiver: usize,
     payload: &Payload,
 ) -> Result<(), Stop> {
-    let link = shared.borrow().link_between(sender, receiver);
+    let link = shared.borrow_mut().link_between(sender, receiver);
     let link = link.ok_or_else(|| shared.borrow().not_connected_yet(scope, step, sender, receiver))?;
+    if shared.borrow().links[link].is_datagrams() && shared.borrow().links[link].remote.is_none() {
+        let shared = &mut *shared.borrow_mut();
+        let text = format!("where {} is reached is not known yet", shared.cast[receiver].name);
+        return Err(fail(
+            shared,
+            scope,
+            step,
+            Vec::new(),
+            text,
+            "that it has said so".to_owned(),
+            Value::Null,
+        ));
+    }
     let stuck_at = shared.borrow().now + STUCK;
     let room = wait_for(shared, Some(stuck_at), |shared| {
         let link = &shared.links[link];
@@ -323,7 +402,21 @@ impl Shared {
     }
 
     /// The latest link between two participants.
-    fn link_between(&self, a: usize, b: usize) -> Option<usize> {
+    fn link_between(&mut self, a: usize, b: usize) -> Option<usize> {
+        if self.plan.datagrams {
+            let (played, watched) = if self.cast[a].under_test { (b, a) } else { (a, b) };
+            return Some(self.datagram_link(played, watched));
+        }
+        self.known_link_between(a, b)
+    }
+
+    /// The same, of those that are there already.
+    fn known_link_between(&self, a: usize, b: usize) -> Option<usize> {
+        if self.plan.datagrams {
+            let (played, watched) = if self.cast[a].under_test { (b, a) } else { (a, b) };
+            let ends = |link: &Link| (link.played, link.watched, link.stray) == (played, watched, false);
+            return self.links.iter().position(ends);
+        }
         let connects = |index: &usize| {
             let link = &self.links[*index];
             (link.played, link.watched) == (a, b) || (link.played, link.watched) == (b, a)
@@ -401,7 +494,7 @@ impl Shared {
         Ok(())
     }
 
-    fn send_text(&mut self, link: usize, text: String, value: Option<Value>) {
+    pub(super) fn send_text(&mut self, link: usize, text: String, value: Option<Value>) {
         self.links[link].end.send(&Message::Text(text.clone()));
         let parsed = match value {
             Some(value) => Ok(value),
@@ -898,6 +991,20 @@ async fn every(
 }
 
 impl Shared {
+    /// The links on which participants hear: the latest connection of each, or all that comes to its sockets.
+    fn links_of(&self, listeners: &[usize]) -> Vec<usize> {
+        if !self.plan.datagrams {
+            return listeners.iter().filter_map(|one| self.current[*one]).collect();
+        }
+        let hears = |played: usize| {
+            let owner = self.cast[played].socket_of;
+            listeners.contains(&played) || owner.is_some_and(|owner| listeners.contains(&owner))
+        };
+        (0..self.links.len())
+            .filter(|link| hears(self.links[*link].played) && !self.links[*link].stray)
+            .collect()
+    }
+
     /// The first message of a link that nobody has to expect to be silent about.
     fn disturbance(&self, link: usize) -> Option<usize> {
         self.links[link].inbox.iter().position(|arrived| {
@@ -918,11 +1025,9 @@ async fn quiet(
     who: &[Name],
     duration: Option<Duration>,
 ) -> Result<(), Stop> {
-    let mut links = Vec::new();
+    let mut listeners = Vec::new();
     for name in who {
-        for one in scope.members(name)? {
-            links.extend(shared.borrow().current[one]);
-        }
+        listeners.extend(scope.members(name)?);
     }
     let until = match duration {
         Some(duration) => shared.borrow().now + duration,
@@ -930,7 +1035,8 @@ async fn quiet(
     };
     loop {
         let disturbed = wait_for(shared, Some(until), |shared| {
-            links.iter().find_map(|link| shared.disturbance(*link).map(|place| (*link, place)))
+            let links = shared.links_of(&listeners);
+            links.into_iter().find_map(|link| shared.disturbance(link).map(|place| (link, place)))
         })
         .await;
         let shared = &mut *shared.borrow_mut();
@@ -984,6 +1090,11 @@ async fn either(
         for guard in &guards {
             if let Guard::Silence { until, .. } | Guard::Time(until) = guard {
                 shared.wake = Some(shared.wake.map_or(*until, |wake| wake.min(*until)));
+            }
+        }
+        for guard in &guards {
+            if let Guard::Arrives { link, expect, since } = guard {
+                shared.find_socket(*link, expect, &scope.bindings, *since);
             }
         }
         if let Some(place) = guards.iter().position(|guard| guard.holds(shared, scope)) {
@@ -1107,6 +1218,13 @@ impl Guard {
 
 fn guard(shared: &Rc<RefCell<Shared>>, scope: &Scope, block: &Block, began: Time) -> Guard {
     let Some(first) = block.steps.first() else { return Guard::Open };
+    if let StepKind::Arrow { from, to, .. } = &first.kind
+        && shared.borrow().plan.datagrams
+        && let (Ok(from), Ok(to)) = (scope.one(from), scope.one(to))
+    {
+        // The link of a socket that was not heard of yet is made here, where it can be.
+        shared.borrow_mut().link_between(from, to);
+    }
     let shared_now = shared.borrow();
     let link_to = |whom: &Name| scope.one(whom).ok().and_then(|one| shared_now.current[one]);
     let watched = |who: &Name| scope.one(who).is_ok_and(|one| shared_now.cast[one].under_test);
@@ -1115,7 +1233,7 @@ fn guard(shared: &Rc<RefCell<Shared>>, scope: &Scope, block: &Block, began: Time
         StepKind::Arrow { from, to, payload } if watched(from) => {
             let link = match (scope.one(from), scope.one(to)) {
                 (Ok(from), Ok(to)) if http::is_http(payload) => shared_now.exchange(from, to, payload),
-                (Ok(from), Ok(to)) => shared_now.link_between(from, to),
+                (Ok(from), Ok(to)) => shared_now.known_link_between(from, to),
                 _ => None,
             };
             link.map_or(Guard::Open, |link| Guard::Arrives {
@@ -1135,7 +1253,9 @@ fn guard(shared: &Rc<RefCell<Shared>>, scope: &Scope, block: &Block, began: Time
             link_to(who).map_or(Guard::Open, |link| Guard::Arrives { link, expect: Expect::Drop, since })
         }
         StepKind::Quiet { who, duration } => {
-            let links = who.iter().filter_map(link_to).collect();
+            let listeners: Vec<usize> =
+                who.iter().filter_map(|name| scope.members(name).ok()).flatten().collect();
+            let links = shared_now.links_of(&listeners);
             let until = duration.map_or_else(|| shared_now.settled_at(), |duration| began + duration);
             Guard::Silence { links, until }
         }
@@ -1235,22 +1355,27 @@ async fn served(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step) -> Res
         let file = Arc::new(file);
         let (cast, names) = crate::runner::plan::cast(&file, &shared.protocol, &shared.plan.role);
         // A client under test serves nobody.
-        if !cast.iter().any(|one| one.under_test && one.listens) {
+        if !shared.plan.datagrams && !cast.iter().any(|one| one.under_test && one.listens) {
             return Ok(());
         }
         shared.served_runs += 1;
         let run = shared.served_runs;
         let places: Vec<usize> = cast.into_iter().map(|one| shared.join(one, run)).collect();
-        let names =
-            names.into_iter().map(|(name, members)| (name, members.iter().map(|one| places[*one]).collect()));
+        let names: BTreeMap<String, Vec<usize>> = names
+            .into_iter()
+            .map(|(name, members)| (name, members.iter().map(|one| places[*one]).collect()))
+            .collect();
         let mut bindings = Bindings::default();
+        for (name, members) in &names {
+            shared.introduce_as(name, members, &mut bindings);
+        }
         for (name, bound) in &shared.plan.bound {
             bindings.bind(name, bound.clone());
         }
         let line = scope.file.line(step.span.start);
         let inner = Scope {
             bindings: Rc::new(RefCell::new(bindings)),
-            names: Rc::new(names.collect()),
+            names: Rc::new(names),
             file: Arc::clone(&file),
             window: None,
             fallback: Rc::new(Vec::new()),
@@ -1270,6 +1395,10 @@ impl Shared {
             && let Some(known) = self.cast.iter().position(|known| known.under_test && known.role == one.role)
         {
             return known;
+        }
+        if self.plan.datagrams {
+            let address = self.spare_addresses.pop_front();
+            self.addresses.push(address);
         }
         let name = format!("served.{run}.{}", one.name);
         self.parties.push(crate::monitor::Party {
