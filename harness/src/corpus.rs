@@ -137,6 +137,10 @@ pub struct Settings {
     /// Protocol settings, overridden with `--var`.
     #[serde(default)]
     pub settings: BTreeMap<String, String>,
+    /// Settings that only the built-in reference is known to have: what a program under test is known by has to be
+    /// told with `--var`, and flows that need it are skipped otherwise.
+    #[serde(default)]
+    pub reference: BTreeMap<String, String>,
     /// Background traffic: payloads in flow syntax.
     #[serde(default)]
     pub ignoring: Vec<String>,

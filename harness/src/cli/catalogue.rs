@@ -280,7 +280,7 @@ pub(super) fn context(protocol: &Protocol) -> Context {
         roles: protocol.settings.roles.iter().map(|role| (role.name.clone(), role.listens)).collect(),
         requirements: protocol.catalogue.iter().map(|requirement| requirement.id.clone()).collect(),
         editions: protocol.settings.editions.clone(),
-        variables: protocol.settings.settings.keys().cloned().collect(),
+        variables: protocol.settings.settings.keys().chain(protocol.settings.reference.keys()).cloned().collect(),
         datagrams: protocol.settings.knows_datagrams(),
     }
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::judge::finding::{Finding, Judge, Ruling};
 
 pub mod hangout;
+pub mod polfan;
 
 /// One end of a link.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +46,11 @@ pub struct Seen<'a> {
 /// What happened on a link.
 #[derive(Clone, Debug)]
 pub enum What<'a> {
+    /// `from` asks for a connection; whether `to` grants it is not known yet.
+    Requested {
+        /// Path and query asked for.
+        target: &'a str,
+    },
     /// `from` asked for the connection and `to` granted it.
     Opened {
         /// Path and query asked for.
@@ -194,6 +200,7 @@ pub trait Monitor {
 pub fn monitors(protocol: &str, config: &MonitorConfig) -> Vec<Box<dyn Monitor>> {
     match protocol {
         "hangout" => hangout::monitors(config),
+        "polfan" => polfan::monitors(config),
         _ => Vec::new(),
     }
 }
@@ -202,6 +209,7 @@ pub fn monitors(protocol: &str, config: &MonitorConfig) -> Vec<Box<dyn Monitor>>
 pub fn watched(protocol: &str) -> &'static [&'static str] {
     match protocol {
         "hangout" => hangout::WATCHED,
+        "polfan" => polfan::WATCHED,
         _ => &[],
     }
 }

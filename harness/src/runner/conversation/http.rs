@@ -275,6 +275,37 @@ pub(super) fn full_target(request: &Request) -> String {
     if request.query.is_empty() { request.path.clone() } else { format!("{}?{}", request.path, request.query) }
 }
 
+/// The query parameters of a target, decoded; of two with one name the first counts.
+pub(super) fn query_members(target: &str) -> Value {
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    let mut members = Map::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        members.entry(decoded(name)).or_insert_with(|| Value::from(decoded(value)));
+    }
+    Value::Object(members)
+}
+
+/// A part of a query as it was meant: `%xx`, and `+` for a blank.
+fn decoded(text: &str) -> String {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match (byte, hex.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
+            (b'%', Some(value)) => {
+                plain.push(value);
+                rest = &after[2..];
+            }
+            (byte, _) => {
+                plain.push(if *byte == b'+' { b' ' } else { *byte });
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&plain).into_owned()
+}
+
 struct Found {
     bindings: Bindings,
     mismatches: Vec<Mismatch>,

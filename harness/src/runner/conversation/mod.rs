@@ -489,6 +489,8 @@ impl Shared {
                 link.stage = Stage::Requested;
                 self.note(index, true, format!("{} {}", request.method, self.links[index].target));
                 if request.upgrade {
+                    let target = self.links[index].target.clone();
+                    self.observe(index, true, &What::Requested { target: &target });
                     self.requests[watched].push_back(index);
                 } else {
                     self.requested(index, request);

@@ -684,6 +684,18 @@ async fn accept(
     };
     shared.current[who] = Some(link);
     let target = shared.links[link].target.clone();
+    if let Some(query) = &options.query {
+        let given = http::query_members(&target);
+        let fitting = matches(query, &given, &scope.bindings.borrow());
+        match fitting {
+            Ok(bindings) => *scope.bindings.borrow_mut() = bindings,
+            Err(_) => {
+                let message = format!("{name} asked with other query parameters");
+                let accused = scope.accused(step);
+                return Err(fail(shared, scope, step, accused, message, pattern_text(query), Value::from(target)));
+            }
+        }
+    }
     if let Some(path) = &options.path
         && matches(path, &Value::from(target.split('?').next().unwrap_or_default()), &scope.bindings.borrow())
             .is_err()
@@ -1147,6 +1159,8 @@ enum Guard {
     Silence { links: Vec<usize>, until: Time },
     /// Time passes.
     Time(Time),
+    /// Somebody asks for a connection.
+    Asks(usize),
     /// Nothing has to be seen.
     Open,
 }
@@ -1168,6 +1182,7 @@ impl Guard {
                 shared.now >= *until && links.iter().all(|link| shared.disturbance(*link).is_none())
             }
             Guard::Time(until) => shared.now >= *until,
+            Guard::Asks(one) => !shared.requests[*one].is_empty(),
             Guard::Open => true,
         }
     }
@@ -1211,6 +1226,7 @@ impl Guard {
             Guard::Arrives { expect, .. } => expect.describe(),
             Guard::Silence { .. } => "silence".to_owned(),
             Guard::Time(_) => "nothing else".to_owned(),
+            Guard::Asks(_) => "a request for a connection".to_owned(),
             Guard::Open => "anything".to_owned(),
         }
     }
@@ -1251,6 +1267,9 @@ fn guard(shared: &Rc<RefCell<Shared>>, scope: &Scope, block: &Block, began: Time
             .map_or(Guard::Open, |link| Guard::Arrives { link, expect: Expect::Close(close.clone()), since }),
         StepKind::Vanishes { who } if watched(who) => {
             link_to(who).map_or(Guard::Open, |link| Guard::Arrives { link, expect: Expect::Drop, since })
+        }
+        StepKind::Connects { who: one, .. } | StepKind::Refuses { whom: one, .. } if watched(one) => {
+            scope.one(one).map_or(Guard::Open, Guard::Asks)
         }
         StepKind::Quiet { who, duration } => {
             let listeners: Vec<usize> =
