@@ -136,7 +136,10 @@ pub struct Settings {
     pub timing: Timing,
     /// Protocol settings, overridden with `--var`.
     #[serde(default)]
-    pub settings: BTreeMap<String, String>,
+    settings: BTreeMap<String, String>,
+    /// Settings that differ in some editions.
+    #[serde(default)]
+    edition_settings: BTreeMap<String, BTreeMap<String, String>>,
     /// Settings that only the built-in reference is known to have: what a program under test is known by has to be
     /// told with `--var`, and flows that need it are skipped otherwise.
     #[serde(default)]
@@ -170,6 +173,9 @@ pub struct Transport {
     /// The path of a WebSocket when a flow names none.
     #[serde(default = "slash")]
     pub default_path: String,
+    /// The WebSocket subprotocol that clients offer, unless a flow says otherwise.
+    #[serde(default)]
+    pub subprotocol: Option<String>,
 }
 
 impl Settings {
@@ -188,6 +194,18 @@ impl Settings {
     /// How messages travel in an edition.
     pub fn transport(&self, edition: &str) -> &Transport {
         self.edition_transport.get(edition).unwrap_or(&self.transport)
+    }
+
+    /// The protocol's settings in an edition.
+    pub fn values(&self, edition: &str) -> BTreeMap<String, String> {
+        let mut values = self.settings.clone();
+        values.extend(self.edition_settings.get(edition).cloned().unwrap_or_default());
+        values
+    }
+
+    /// The names of all settings.
+    pub fn setting_names(&self) -> impl Iterator<Item = &String> {
+        self.settings.keys().chain(self.edition_settings.values().flat_map(BTreeMap::keys))
     }
 }
 

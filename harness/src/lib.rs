@@ -5,6 +5,7 @@ pub mod corpus;
 pub mod diagnostic;
 pub mod flow;
 pub mod judge;
+pub mod lint;
 pub mod monitor;
 pub mod pattern;
 pub mod report;

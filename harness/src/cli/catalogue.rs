@@ -9,11 +9,11 @@ use clap::{Args, ValueEnum};
 
 use super::test::find;
 use super::{exit, output};
-use crate::corpus::{Corpus, FlowFile, Protocol};
+use crate::corpus::{Corpus, Protocol};
 use crate::diagnostic::{self, Diagnostic};
-use crate::flow::ast::HeaderItem;
-use crate::flow::resolve::{Context, check, check_projection, nearest};
+use crate::flow::resolve::nearest;
 use crate::flow::{format, parse};
+use crate::lint;
 use crate::monitor;
 use crate::report::text::wrap;
 use crate::runner::plan;
@@ -274,29 +274,6 @@ fn format_file(path: &Path, check_only: bool) -> Result<bool, String> {
     Ok(true)
 }
 
-/// What the flows of a protocol may name.
-pub(super) fn context(protocol: &Protocol) -> Context {
-    Context {
-        roles: protocol.settings.roles.iter().map(|role| (role.name.clone(), role.listens)).collect(),
-        requirements: protocol.catalogue.iter().map(|requirement| requirement.id.clone()).collect(),
-        editions: protocol.settings.editions.clone(),
-        variables: protocol.settings.settings.keys().chain(protocol.settings.reference.keys()).cloned().collect(),
-        datagrams: protocol.settings.knows_datagrams(),
-    }
-}
-
-/// Everything that is wrong with a flow of a protocol.
-pub(super) fn problems(file: &FlowFile, protocol: &Protocol) -> Vec<Diagnostic> {
-    let context = context(protocol);
-    let mut found = check(&file.flow, &context);
-    for (role, _) in &context.roles {
-        if plan::judges_role(file, protocol, role) {
-            found.extend(check_projection(&file.flow, &context, role));
-        }
-    }
-    found
-}
-
 pub(super) fn lint(args: &LintArgs, corpus: &Corpus, colour: bool) -> u8 {
     let mut wrong = 0;
     let mut looked_at = 0;
@@ -310,7 +287,7 @@ pub(super) fn lint(args: &LintArgs, corpus: &Corpus, colour: bool) -> u8 {
     if args.paths.is_empty() {
         for protocol in corpus.protocols() {
             for file in protocol.flows.iter().chain(&protocol.served) {
-                tell(&problems(file, &protocol), &file.path, &file.source);
+                tell(&lint::problems(file, &protocol), &file.path, &file.source);
             }
         }
     } else {
@@ -324,20 +301,16 @@ pub(super) fn lint(args: &LintArgs, corpus: &Corpus, colour: bool) -> u8 {
                 Err(error) => return usage(&format!("{}: {error}", path.display())),
             };
             let shown = path.display().to_string();
-            let (flow, mut diagnostics) = parse(&source);
-            if !diagnostics.iter().any(Diagnostic::is_error) {
-                let named = flow.header.iter().find_map(|line| match &line.item {
-                    HeaderItem::Protocol(name) => Some(name.text.clone()),
-                    _ => None,
-                });
-                let file =
-                    FlowFile { name: shown.clone(), path: shown.clone(), source: source.clone(), flow };
-                match named.as_deref().map(|name| find(corpus, name)) {
-                    Some(Ok(protocol)) => diagnostics.extend(problems(&file, &protocol)),
-                    Some(Err(error)) => return usage(&format!("{shown}: {error}")),
-                    None => diagnostics.extend(check(&file.flow, &Context::default())),
+            let (flow, _) = parse(&source);
+            let named = lint::protocol_name(&flow).and_then(|name| corpus.protocol(&name.text));
+            let diagnostics = match named {
+                Some(protocol) => lint::text(&source, &protocol),
+                None => {
+                    let known: Vec<String> =
+                        corpus.protocols().map(|protocol| protocol.settings.name.clone()).collect();
+                    lint::without_protocol(&source, known.iter().map(String::as_str))
                 }
-            }
+            };
             tell(&diagnostics, &shown, &source);
         }
     }

@@ -73,11 +73,12 @@ fn serve(args: &ServeArgs, corpus: &Corpus) -> Result<(), String> {
     let edition =
         edition(&protocol, args.edition.as_ref().or(sinner.as_ref().and_then(|one| one.edition.as_ref())))?;
     let transport = protocol.settings.transport(&edition);
-    let mut settings = protocol.settings.settings.clone();
+    let mut settings = protocol.settings.values(&edition);
     settings.extend(args.vars.iter().cloned());
     let mut options = ReferenceOptions {
         edition: &edition,
         seed: args.seed,
+        epoch: milliseconds_since_1970(),
         authority: "",
         path: &transport.default_path,
         settings,
@@ -105,6 +106,11 @@ fn serve(args: &ServeArgs, corpus: &Corpus) -> Result<(), String> {
         let ran = run_loop::run(station.as_mut(), place, stimuli(), stopped(), complain).await;
         ran.map_err(|error| error.to_string())
     })
+}
+
+fn milliseconds_since_1970() -> Option<u64> {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok()
 }
 
 async fn listen(wanted: SocketAddr, kind: TransportKind) -> Result<Place, String> {

@@ -1,20 +1,17 @@
 //! `flowproof sinners`: every planted fault against all flows, and what was reported.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::test::find;
 use super::{exit, output};
 use crate::corpus::{Corpus, Protocol};
-use crate::report::Report;
+use crate::pattern::json;
 use crate::report::text::Style;
-use crate::runner::plan::RunSettings;
-use crate::runner::run::{RunConfig, Target, run as run_flows};
 use crate::sinner::Sinner;
+use crate::sinner::matrix::{Caught, judge, without_sinner};
 
 /// What `sinners` takes.
 #[derive(Debug, Args)]
@@ -27,6 +24,9 @@ pub(super) struct SinnersArgs {
     /// What is printed
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
+    /// Print more: every accusation, with its flow
+    #[arg(long, short)]
+    verbose: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -35,51 +35,6 @@ enum Format {
     Human,
     /// An array of objects
     Json,
-}
-
-/// What became of one sinner.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Caught {
-    /// The sinner's name.
-    pub name: String,
-    /// The requirement it breaks.
-    pub requirement: String,
-    /// The role it plays.
-    pub role: String,
-    /// Its requirement was reported broken.
-    pub caught: bool,
-    /// What else was reported broken, and does not follow from it.
-    pub stray: Vec<String>,
-}
-
-/// Runs a sinner against all flows of its role.
-pub(crate) fn judge(protocol: &Arc<Protocol>, sinner: &Sinner) -> Caught {
-    let edition = sinner.edition.as_ref().unwrap_or(&protocol.settings.default_edition);
-    let config = RunConfig {
-        protocol: Arc::clone(protocol),
-        roles: vec![sinner.role.clone()],
-        target: Target::Reference(Some(sinner.clone())),
-        settings: RunSettings::in_memory(protocol, edition, 1),
-        jobs: usize::MAX,
-        filter: Vec::new(),
-        tags: Vec::new(),
-        bail: false,
-        repeat: 1,
-        shard: None,
-        budget: None,
-        stop: Arc::new(AtomicBool::new(false)),
-    };
-    let mut events = Vec::new();
-    run_flows(&config, &mut |event| events.push(event));
-    let accused = Report::from_events(&events, protocol).map(|report| report.accused()).unwrap_or_default();
-    let expected: BTreeSet<&String> = sinner.also.iter().chain([&sinner.requirement]).collect();
-    Caught {
-        name: sinner.name.clone(),
-        requirement: sinner.requirement.clone(),
-        role: sinner.role.clone(),
-        caught: accused.contains(&sinner.requirement),
-        stray: accused.iter().filter(|id| !expected.contains(id)).cloned().collect(),
-    }
 }
 
 /// Runs the command.
@@ -104,9 +59,12 @@ pub(super) fn run(args: &SinnersArgs, corpus: &Corpus, colour: bool) -> u8 {
             |sinner: &&Sinner| args.filter.as_ref().is_none_or(|part| sinner.name.contains(part.as_str()));
         for sinner in protocol.sinners.iter().filter(wanted) {
             let row = judge(protocol, sinner);
-            clean &= row.caught && row.stray.is_empty();
+            clean &= row.is_clean();
             if args.format == Format::Human {
                 output::print(&line(&row, sinner, style));
+                if args.verbose {
+                    output::print(&accusations(&row));
+                }
             }
             rows.push((protocol.settings.name.clone(), row));
         }
@@ -118,7 +76,7 @@ pub(super) fn run(args: &SinnersArgs, corpus: &Corpus, colour: bool) -> u8 {
         let rows: Vec<Value> = rows
             .iter()
             .map(|(protocol, row)| {
-                json!({
+                serde_json::json!({
                     "protocol": protocol, "name": row.name, "requirement": row.requirement, "role": row.role,
                     "caught": row.caught, "stray": row.stray,
                 })
@@ -148,20 +106,19 @@ fn line(row: &Caught, sinner: &Sinner, style: Style) -> String {
     format!("{word}  {:<20} {:<34} {}{stray}\n", row.requirement, row.name, sinner.summary)
 }
 
-/// Requirements that no sinner breaks: not yet known to be tested.
+fn accusations(row: &Caught) -> String {
+    let lines = row.accusations.iter().map(|accusation| {
+        let place = accusation.line.map(|line| format!(":{line}")).unwrap_or_default();
+        let message = json::cut(&accusation.message, 200);
+        format!("          {:<20} {}{place}  {message}\n", accusation.requirement, accusation.flow)
+    });
+    crate::diagnostic::escape(&lines.collect::<String>())
+}
+
 fn without(protocol: &Protocol) -> String {
-    let missing: Vec<String> = protocol
-        .catalogue
-        .iter()
-        .filter(|requirement| requirement.untested.is_none())
-        .flat_map(|requirement| requirement.roles.iter().map(move |role| (requirement, role)))
-        .filter(|(requirement, role)| {
-            !protocol
-                .sinners
-                .iter()
-                .any(|sinner| sinner.requirement == requirement.id && sinner.role == **role)
-        })
-        .map(|(requirement, role)| format!("{} ({role})", requirement.id))
+    let missing: Vec<String> = without_sinner(protocol)
+        .into_iter()
+        .map(|(requirement, role)| format!("{requirement} ({role})"))
         .collect();
     if missing.is_empty() { String::new() } else { format!("without a sinner: {}\n", missing.join(", ")) }
 }

@@ -378,18 +378,15 @@ fn run_one(args: &TestArgs, config: &RunConfig, style: Style, mut log: Option<&m
     let report = Report::from_events(&events, &config.protocol).expect("a run begins before it ends");
     if human {
         let mut text = String::new();
-        for flow in &report.flows {
-            if matches!(flow.verdict, Verdict::Fail | Verdict::Warn | Verdict::Inconclusive | Verdict::Error)
-            {
-                text.push('\n');
-                text.push_str(&human::failure(
-                    flow,
-                    &config.protocol,
-                    &again(args, config, &flow.name),
-                    style,
-                ));
-            }
+        let detail = if args.verbose { human::Detail::Full } else { human::Detail::Short };
+        let places = human::telling(&report, detail);
+        for place in &places {
+            let flow = &report.flows[*place];
+            let again = again(args, config, &flow.name);
+            text.push('\n');
+            text.push_str(&human::failure(flow, &config.protocol, &again, detail, style));
         }
+        text.push_str(&human::left_out(&report, places.len()));
         text.push('\n');
         let partial = !args.filter.is_empty() || !args.tag.is_empty() || args.shard.is_some();
         text.push_str(&human::summary(&report, &config.protocol, partial, style));
@@ -408,7 +405,7 @@ fn again(args: &TestArgs, config: &RunConfig, flow: &str) -> String {
         command.push_str(&format!(" {url}"));
     }
     if let Some(exec) = &args.exec {
-        command.push_str(&format!(" --exec '{exec}'"));
+        command.push_str(&format!(" --exec {}", quoted(exec)));
     }
     if let Some(role) = &args.role {
         command.push_str(&format!(" --role {role}"));
@@ -417,12 +414,17 @@ fn again(args: &TestArgs, config: &RunConfig, flow: &str) -> String {
         command.push_str(&format!(" --sinner {sinner}"));
     }
     for (name, value) in &args.vars {
-        command.push_str(&format!(" --var '{name}={value}'"));
+        command.push_str(&format!(" --var {}", quoted(&format!("{name}={value}"))));
     }
     if args.seed != 1 {
         command.push_str(&format!(" --seed {}", args.seed));
     }
-    format!("{command} --filter '{flow}'")
+    format!("{command} --filter {}", quoted(flow))
+}
+
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 fn write_folder(folder: &std::path::Path, reports: &[(Report, Arc<Protocol>)]) -> std::io::Result<()> {

@@ -31,11 +31,40 @@ pub fn bad_schema(path: &str, error: &str) -> String {
 }
 
 pub(crate) fn expected(span: Span, wanted: &str, found: &str) -> Diagnostic {
-    Diagnostic::error(span, format!("expected {wanted}, found {found}"), format!("expected {wanted}"))
+    Diagnostic::error(span, format!("expected {wanted}, found {found}"), "")
 }
 
-pub(crate) fn unknown_step(span: Span, word: &str) -> Diagnostic {
-    Diagnostic::error(span, format!("`{word}` begins no step"), "not a step").hint(
+pub(crate) fn unknown_word(span: Span, word: &str, near: Option<&str>) -> Diagnostic {
+    let diagnostic = Diagnostic::error(span, format!("expected a pattern, found `{word}`"), "not a pattern");
+    match near {
+        Some(near) => diagnostic.hint(format!("did you mean `{near}`? a text stands in quotes: \"{word}\"")),
+        None => diagnostic.hint(format!(
+            "a text stands in quotes: \"{word}\"; words without quotes are `_`, `absent`, and the types such as `string`"
+        )),
+    }
+}
+
+pub(crate) fn bare_member(span: Span, word: &str) -> Diagnostic {
+    Diagnostic::error(span, format!("expected the name of a member in quotes, found `{word}`"), "")
+        .hint(format!("write \"{word}\", as in JSON"))
+}
+
+pub(crate) fn bare_citation(span: Span, id: &str) -> Diagnostic {
+    Diagnostic::error(span, "requirement ids stand in brackets", "not in brackets")
+        .hint(format!("write [{id}]"))
+}
+
+pub(crate) fn single_quote(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "expected a pattern, found `'`", "")
+        .hint("a text stands in double quotes as in JSON, or between backticks")
+}
+
+pub(crate) fn unknown_step(span: Span, word: &str, near: Option<&str>) -> Diagnostic {
+    let diagnostic = Diagnostic::error(span, format!("`{word}` begins no step"), "not a step");
+    if let Some(near) = near {
+        return diagnostic.hint(format!("did you mean `{near}`?"));
+    }
+    diagnostic.hint(
         "a step is an arrow (`alice -> server {...}`), something a participant does (`alice connects`), or one of: \
          wait, within, every, quiet, settle, in any order, either, optionally, repeat, let, served",
     )
@@ -66,6 +95,10 @@ pub(crate) fn too_deep(span: Span) -> Diagnostic {
         .hint("write deep JSON as text: `text \"[\" * 1000 + \"]\" * 1000`")
 }
 
+pub(crate) fn too_many_factors(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "too many factors", "here").hint("one number is enough: `\"x\" * 60000`")
+}
+
 pub(crate) fn bad_string(span: Span, error: &str) -> Diagnostic {
     Diagnostic::error(span, format!("not a JSON string: {error}"), "here")
         .hint("what JSON strings cannot say is written as text between backticks: text `\"\\ud800\"`")
@@ -94,18 +127,79 @@ pub(crate) fn wrong_cells(span: Span, wanted: usize, found: usize) -> Diagnostic
     Diagnostic::error(span, format!("this row has {found} cells, the table has {wanted} columns"), "this row")
 }
 
+pub(crate) fn no_rows(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "this table has no rows, so the flow would never run", "no row below")
+        .hint("add a row `| ... |` below the names of the columns")
+}
+
 pub(crate) fn missing_header(word: &str) -> Diagnostic {
     Diagnostic::error(Span::new(0, 0), format!("the header has no `{word}` line"), "at the top")
         .hint(if word == "protocol" { "add: protocol NAME" } else { "add: cast server, alice client" })
 }
 
-pub(crate) fn unknown_name(span: Span, what: &str, name: &str, near: Option<&str>) -> Diagnostic {
+pub(crate) fn unknown_name(
+    span: Span,
+    what: &str,
+    name: &str,
+    near: Option<&str>,
+    known: &[&str],
+) -> Diagnostic {
     let diagnostic =
         Diagnostic::error(span, format!("there is no {what} `{name}`"), format!("unknown {what}"));
     match near {
         Some(near) => diagnostic.hint(format!("did you mean `{near}`?")),
+        None if known.is_empty() => diagnostic,
+        None if known.len() <= FEW => diagnostic.hint(format!("there is: {}", known.join(", "))),
         None => diagnostic,
     }
+}
+
+/// So many names can be listed in a hint.
+const FEW: usize = 8;
+
+pub(crate) fn said_twice(span: Span, word: &str) -> Diagnostic {
+    Diagnostic::error(span, format!("the header says `{word}` twice"), "said before")
+        .hint("leave one of the two out")
+}
+
+pub(crate) fn duplicate_column(span: Span, name: &str) -> Diagnostic {
+    Diagnostic::error(span, format!("the table has two columns `{name}`"), "named before")
+}
+
+pub(crate) fn duplicate_member(span: Span, name: &str) -> Diagnostic {
+    Diagnostic::error(span, format!("the member {name:?} is named twice"), "named before")
+        .hint("JSON that names a member twice is written as text: text `{\"a\": 1, \"a\": 2}`")
+}
+
+pub(crate) fn empty_range(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "no number lies in this range", "the first end is the greater one")
+}
+
+pub(crate) fn gaps_reversed(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "no gap can be so long", "the shortest gap is longer than the longest")
+}
+
+pub(crate) fn never(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "this block never runs", "0 times")
+}
+
+pub(crate) fn not_optional(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "only arrows can be optional", "not an arrow")
+        .hint("`optionally` lists messages that may come, once each, from here on")
+}
+
+pub(crate) fn no_choice(span: Span) -> Diagnostic {
+    Diagnostic::warning(span, "there is nothing to choose from", "a single branch").hint("add `or { ... }`")
+}
+
+pub(crate) fn empty_branch(span: Span) -> Diagnostic {
+    Diagnostic::warning(span, "a branch without steps is taken at once", "one of its branches is empty")
+        .hint("for \"or nothing happens\" write `or { quiet alice }` or `or { wait 1s }`")
+}
+
+pub(crate) fn not_text(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "only texts, numbers and known variables can be joined", "not a text")
+        .hint("make the value first: `let $x = string`; then use $x here")
 }
 
 pub(crate) fn duplicate_participant(span: Span, name: &str) -> Diagnostic {
@@ -121,8 +215,8 @@ pub(crate) fn unbound(span: Span, name: &str) -> Diagnostic {
 pub(crate) fn ungeneratable(span: Span, what: &str) -> Diagnostic {
     Diagnostic::error(
         span,
-        format!("{what} describes what arrives and cannot be sent"),
-        "this has to be sent",
+        format!("{what} only describes what arrives; nothing can be made from it"),
+        "this has to be made",
     )
     .hint("write the value, or a pattern that can be made: a type word, a range, alternatives, a plain regex")
 }
@@ -135,12 +229,16 @@ pub(crate) fn branch_is_played(span: Span) -> Diagnostic {
     Diagnostic::error(
         span,
         "a branch must begin with something that the party under test does",
-        "this is ours to do",
+        "the harness does this itself",
     )
     .hint("branches are told apart by what is seen first")
 }
 
-pub(crate) fn both_listen(span: Span) -> Diagnostic {
-    Diagnostic::warning(span, "nobody here ever connects", "no connection for this arrow")
-        .hint("add `alice connects` above")
+pub(crate) fn not_connected(span: Span, from: &str, to: &str) -> Diagnostic {
+    Diagnostic::warning(
+        span,
+        format!("neither `{from}` nor `{to}` has connected"),
+        "there is no connection for this arrow",
+    )
+    .hint(format!("write `{from} connects` or `{to} connects` above"))
 }

@@ -34,7 +34,7 @@ pub fn pattern_text(pattern: &Pattern) -> String {
 /// A payload on one line.
 pub fn payload_text(payload: &Payload) -> String {
     let mut text = String::new();
-    write_payload(&mut text, payload, None);
+    write_payload(&mut text, payload, Level::OneOf, None);
     text
 }
 
@@ -56,6 +56,8 @@ pub fn duration_text(duration: std::time::Duration) -> String {
 struct Writer {
     text: String,
     indent: usize,
+    /// Where the innermost block that was begun last begins.
+    opened: usize,
 }
 
 impl Writer {
@@ -69,7 +71,8 @@ impl Writer {
         for one in trivia {
             match one {
                 Trivia::Blank => {
-                    if !self.text.ends_with("\n\n") && !self.text.is_empty() {
+                    // None below an empty line, an opening brace, or nothing.
+                    if !self.text.ends_with("\n\n") && self.text.len() != self.opened {
                         self.text.push('\n');
                     }
                 }
@@ -93,19 +96,17 @@ impl Writer {
 
     fn header(&mut self, item: &HeaderItem, comment: Option<&str>) {
         match item {
-            HeaderItem::Protocol(name) => self.text.push_str(&format!("protocol {}", name.text)),
+            HeaderItem::Protocol(name) => self.header_line("protocol", &name.text),
             HeaderItem::Cast(members) => {
                 let members: Vec<String> = members.iter().map(cast_member).collect();
-                self.text.push_str(&format!("cast {}", members.join(", ")));
+                self.header_line("cast", &members.join(", "));
             }
-            HeaderItem::Editions(names) => self.text.push_str(&format!("editions {}", words(names))),
-            HeaderItem::Needs(names) => self.text.push_str(&format!("needs {}", words(names))),
-            HeaderItem::Tags(names) => self.text.push_str(&format!("tags {}", words(names))),
-            HeaderItem::About(names) => self.text.push_str(&format!("about{}", cites(names))),
-            HeaderItem::Unexpected(names) => self.text.push_str(&format!("unexpected{}", cites(names))),
-            HeaderItem::Ignoring(payload) => {
-                self.text.push_str(&format!("ignoring {}", payload_text(payload)))
-            }
+            HeaderItem::Editions(names) => self.header_line("editions", &words(names)),
+            HeaderItem::Needs(names) => self.header_line("needs", &words(names)),
+            HeaderItem::Tags(names) => self.header_line("tags", &words(names)),
+            HeaderItem::About(names) => self.header_line("about", cites(names).trim_start()),
+            HeaderItem::Unexpected(names) => self.header_line("unexpected", cites(names).trim_start()),
+            HeaderItem::Ignoring(payload) => self.header_line("ignoring", &payload_text(payload)),
             HeaderItem::Examples(examples) => {
                 self.text.push_str("examples");
                 self.line_end(comment);
@@ -114,6 +115,11 @@ impl Writer {
             }
         }
         self.line_end(comment);
+    }
+
+    /// The words that most headers have are eight letters long at the most; what follows stands in one column.
+    fn header_line(&mut self, word: &str, rest: &str) {
+        self.text.push_str(&format!("{word:<8} {rest}"));
     }
 
     fn examples(&mut self, examples: &Examples) {
@@ -200,7 +206,7 @@ impl Writer {
                 let room = WIDTH.saturating_sub(self.indent * 2 + cited.len());
                 let mut text = String::new();
                 write_step(&mut text, kind, None);
-                if text.chars().count() > room {
+                if text.chars().count() > room || text.contains('\n') {
                     text.clear();
                     write_step(&mut text, kind, Some(self.indent));
                 }
@@ -220,6 +226,7 @@ impl Writer {
     fn open_block(&mut self, block: &Block, comment: Option<&str>) {
         self.text.push_str(" {");
         self.line_end(comment);
+        self.opened = self.text.len();
         self.indent += 1;
         self.steps(&block.steps);
         self.trivia(&block.trailing);
@@ -259,21 +266,17 @@ fn cites(names: &[Name]) -> String {
 }
 
 fn cell_text(payload: &Payload) -> String {
-    match payload {
-        // A bar would end the cell.
-        Payload::Json(pattern) | Payload::Text(pattern) if matches!(pattern.kind, PatternKind::OneOf(_)) => {
-            let word = if matches!(payload, Payload::Text(_)) { "text " } else { "" };
-            format!("{word}({})", pattern_text(pattern))
-        }
-        other => payload_text(other),
-    }
+    let mut text = String::new();
+    // A bar would end the cell.
+    write_payload(&mut text, payload, Level::AllOf, None);
+    text
 }
 
 fn write_step(out: &mut String, kind: &StepKind, broken: Option<usize>) {
     match kind {
         StepKind::Arrow { from, to, payload } => {
             out.push_str(&format!("{} -> {} ", from.text, to.text));
-            write_payload(out, payload, broken);
+            write_payload(out, payload, Level::OneOf, broken);
         }
         StepKind::Connects { who, to, options } => {
             out.push_str(&format!("{} connects", who.text));
@@ -338,20 +341,20 @@ fn write_step(out: &mut String, kind: &StepKind, broken: Option<usize>) {
 
 fn write_options(out: &mut String, options: &ConnectOptions, broken: Option<usize>) {
     let parts = [
-        ("path", &options.path),
-        ("query", &options.query),
-        ("headers", &options.headers),
-        ("subprotocol", &options.subprotocol),
+        ("path", &options.path, Level::Join),
+        ("query", &options.query, Level::Primary),
+        ("headers", &options.headers, Level::Primary),
+        ("subprotocol", &options.subprotocol, Level::Join),
     ];
-    for (word, part) in parts {
+    for (word, part, level) in parts {
         if let Some(part) = part {
             out.push_str(&format!(" {word} "));
-            write_pattern(out, part, Level::Join, broken);
+            write_pattern(out, part, level, broken);
         }
     }
     if let Some(payload) = &options.sending {
         out.push_str(" sending ");
-        write_payload(out, payload, broken);
+        write_payload(out, payload, Level::OneOf, broken);
     }
 }
 
@@ -362,18 +365,25 @@ fn write_close(out: &mut String, close: &CloseSpec) {
     }
 }
 
-fn write_payload(out: &mut String, payload: &Payload, broken: Option<usize>) {
+/// `place` is what patterns that go to the end of the payload are written into.
+fn write_payload(out: &mut String, payload: &Payload, place: Level, broken: Option<usize>) {
     match payload {
-        Payload::Json(pattern) => write_pattern(out, pattern, Level::OneOf, broken),
+        Payload::Json(pattern) => write_pattern(out, pattern, place, broken),
         Payload::Text(pattern) => {
             out.push_str("text ");
-            write_pattern(out, pattern, Level::OneOf, broken);
+            write_pattern(out, pattern, place, broken);
         }
         Payload::Binary(bytes) => write_bytes(out, "binary", bytes),
         Payload::Raw(bytes) => write_bytes(out, "raw", bytes),
         Payload::Fragments(parts) => {
-            let parts: Vec<String> = parts.iter().map(pattern_text).collect();
-            out.push_str(&format!("fragments [{}]", parts.join(", ")));
+            out.push_str("fragments [");
+            for (index, part) in parts.iter().enumerate() {
+                if index > 0 {
+                    out.push_str(", ");
+                }
+                write_pattern(out, part, Level::Join, None);
+            }
+            out.push(']');
         }
         Payload::Ping(text) => write_optional(out, "ping", text.as_ref()),
         Payload::Pong(text) => write_optional(out, "pong", text.as_ref()),
@@ -381,19 +391,20 @@ fn write_payload(out: &mut String, payload: &Payload, broken: Option<usize>) {
             out.push_str(method);
             out.push(' ');
             match &target.kind {
-                PatternKind::String { text, .. }
+                PatternKind::String { text, backticks: false }
                     if text.starts_with('/') && !text.contains(char::is_whitespace) =>
                 {
                     out.push_str(text);
                 }
-                _ => write_pattern(out, target, Level::Join, broken),
+                // Without parentheses it would be read as a path.
+                _ => write_apart(out, target, |text| text.starts_with('/')),
             }
-            write_http_rest(out, headers.as_ref(), body.as_deref(), broken);
+            write_http_rest(out, headers.as_ref(), body.as_deref(), place, broken);
         }
         Payload::HttpResponse { status, headers, body } => {
             out.push_str("status ");
-            write_pattern(out, status, Level::OneOf, broken);
-            write_http_rest(out, headers.as_ref(), body.as_deref(), broken);
+            write_pattern(out, status, place, broken);
+            write_http_rest(out, headers.as_ref(), body.as_deref(), place, broken);
         }
     }
 }
@@ -402,16 +413,24 @@ fn write_http_rest(
     out: &mut String,
     headers: Option<&Pattern>,
     body: Option<&Payload>,
+    place: Level,
     broken: Option<usize>,
 ) {
     if let Some(headers) = headers {
         out.push_str(" headers ");
-        write_pattern(out, headers, Level::Join, broken);
+        write_pattern(out, headers, Level::Primary, broken);
     }
     if let Some(body) = body {
         out.push(' ');
-        write_payload(out, body, broken);
+        write_payload(out, body, place, broken);
     }
+}
+
+/// A string expression; in parentheses where its text would be taken for something else.
+fn write_apart(out: &mut String, pattern: &Pattern, mistaken: impl Fn(&str) -> bool) {
+    let mut text = String::new();
+    write_pattern(&mut text, pattern, Level::Join, None);
+    if mistaken(&text) { out.push_str(&format!("({text})")) } else { out.push_str(&text) }
 }
 
 fn write_bytes(out: &mut String, word: &str, bytes: &Bytes) {
@@ -419,7 +438,10 @@ fn write_bytes(out: &mut String, word: &str, bytes: &Bytes) {
     out.push(' ');
     match bytes {
         Bytes::Hex(bytes) => bytes.iter().for_each(|byte| out.push_str(&format!("{byte:02x}"))),
-        Bytes::Expression(pattern) => write_pattern(out, pattern, Level::Join, None),
+        // Without parentheses it would be read as hex digits.
+        Bytes::Expression(pattern) => {
+            write_apart(out, pattern, |text| text.starts_with(|c: char| c.is_ascii_hexdigit()))
+        }
     }
 }
 
@@ -559,7 +581,7 @@ fn write_object(out: &mut String, members: &[Member], broken: Option<usize>) {
         let mut value = String::new();
         write_pattern(&mut value, &member.value, Level::OneOf, None);
         if let Some(indent) = broken
-            && value.chars().count() + (indent + 1) * 2 > WIDTH
+            && (value.chars().count() + (indent + 1) * 2 > WIDTH || value.contains('\n'))
         {
             value.clear();
             write_pattern(&mut value, &member.value, Level::OneOf, Some(indent + 1));

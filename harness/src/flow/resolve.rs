@@ -33,9 +33,14 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 /// Everything that is wrong with a flow, whoever is under test.
 pub fn check(flow: &Flow, context: &Context) -> Vec<Diagnostic> {
     let mut checker = Checker::new(flow, context);
-    checker.header();
-    let mut bound = checker.bound_from_outside();
-    checker.steps(&flow.steps, &mut bound);
+    checker.run();
+    checker.diagnostics
+}
+
+/// What is wrong with a flow of which only a part could be read: nothing that the part not read may mend.
+pub fn check_part(flow: &Flow, context: &Context) -> Vec<Diagnostic> {
+    let mut checker = Checker { partial: true, ..Checker::new(flow, context) };
+    checker.run();
     checker.diagnostics
 }
 
@@ -51,10 +56,20 @@ struct Checker<'a> {
     context: &'a Context,
     cast: Vec<&'a CastMember>,
     connected: BTreeSet<&'a str>,
+    /// True when steps or header lines are missing because they could not be read.
+    partial: bool,
     diagnostics: Vec<Diagnostic>,
 }
 
 type BoundNames = BTreeSet<String>;
+
+/// Header lines of which there is one at the most; `cast` may be continued in a second.
+const ONCE: [(&str, fn(&HeaderItem) -> bool); 4] = [
+    ("protocol", |item| matches!(item, HeaderItem::Protocol(_))),
+    ("cast", |item| matches!(item, HeaderItem::Cast(_))),
+    ("unexpected", |item| matches!(item, HeaderItem::Unexpected(_))),
+    ("examples", |item| matches!(item, HeaderItem::Examples(_))),
+];
 
 impl<'a> Checker<'a> {
     fn new(flow: &'a Flow, context: &'a Context) -> Self {
@@ -67,17 +82,39 @@ impl<'a> Checker<'a> {
             context,
             cast: lists.flatten().collect(),
             connected: BTreeSet::new(),
+            partial: false,
             diagnostics: Vec::new(),
         }
     }
 
-    fn header(&mut self) {
-        let has = |wanted: fn(&HeaderItem) -> bool| self.flow.header.iter().any(|line| wanted(&line.item));
-        if !has(|item| matches!(item, HeaderItem::Protocol(_))) {
-            self.diagnostics.push(diagnostic::missing_header("protocol"));
+    fn run(&mut self) {
+        self.header();
+        let mut bound = self.bound_from_outside();
+        let flow = self.flow;
+        self.steps(&flow.steps, &mut bound);
+        // What a cell names is looked up where the row is used, so anything bound by then will do.
+        for line in &flow.header {
+            match &line.item {
+                HeaderItem::Examples(examples) => {
+                    let cells = examples.rows.iter().flat_map(|row| &row.cells);
+                    cells.for_each(|cell| self.payload(cell, &mut bound.clone()));
+                }
+                HeaderItem::Ignoring(payload) => self.payload(payload, &mut bound.clone()),
+                _ => {}
+            }
         }
-        if !has(|item| matches!(item, HeaderItem::Cast(_))) {
-            self.diagnostics.push(diagnostic::missing_header("cast"));
+    }
+
+    fn header(&mut self) {
+        let flow = self.flow;
+        for (word, is_it) in ONCE {
+            let mut lines = flow.header.iter().filter(|line| is_it(&line.item));
+            if lines.next().is_none() && matches!(word, "protocol" | "cast") && !self.partial {
+                self.diagnostics.push(diagnostic::missing_header(word));
+            }
+            if word != "cast" {
+                lines.for_each(|line| self.diagnostics.push(diagnostic::said_twice(line.span, word)));
+            }
         }
         let mut seen = BTreeSet::new();
         for member in self.cast.clone() {
@@ -96,6 +133,13 @@ impl<'a> Checker<'a> {
         for line in &self.flow.header {
             match &line.item {
                 HeaderItem::About(names) | HeaderItem::Unexpected(names) => self.cites(names),
+                HeaderItem::Examples(examples) => {
+                    let mut seen = BTreeSet::new();
+                    for column in examples.columns.iter().filter(|column| !seen.insert(column.text.as_str()))
+                    {
+                        self.diagnostics.push(diagnostic::duplicate_column(column.span, &column.text));
+                    }
+                }
                 HeaderItem::Editions(names) => {
                     names.iter().for_each(|name| {
                         self.known(name, "edition", context.editions.iter().map(String::as_str))
@@ -110,7 +154,7 @@ impl<'a> Checker<'a> {
         let known: Vec<&str> = known.collect();
         if !known.contains(&name.text.as_str()) {
             let near = nearest(&name.text, known.iter().copied());
-            self.diagnostics.push(diagnostic::unknown_name(name.span, what, &name.text, near));
+            self.diagnostics.push(diagnostic::unknown_name(name.span, what, &name.text, near, &known));
         }
     }
 
@@ -123,6 +167,9 @@ impl<'a> Checker<'a> {
 
     fn participant(&mut self, name: &Name) {
         let known: Vec<String> = self.cast.iter().map(|member| member.name.text.clone()).collect();
+        if self.partial && known.is_empty() {
+            return;
+        }
         self.known(name, "participant", known.iter().map(String::as_str));
     }
 
@@ -166,10 +213,11 @@ impl<'a> Checker<'a> {
                 let both_known = named(from) && named(to);
                 if both_known
                     && !self.context.datagrams
+                    && !self.partial
                     && !self.connected.contains(from.text.as_str())
                     && !self.connected.contains(to.text.as_str())
                 {
-                    self.diagnostics.push(diagnostic::both_listen(step.span));
+                    self.diagnostics.push(diagnostic::not_connected(step.span, &from.text, &to.text));
                 }
                 self.payload(payload, bound);
             }
@@ -227,20 +275,40 @@ impl<'a> Checker<'a> {
                     self.pattern(with, bound);
                 }
             }
-            StepKind::Within { block, .. } | StepKind::Every { block, .. } => self.block(block, bound),
-            StepKind::AnyOrder(block) => self.block(block, bound),
-            StepKind::Repeat { counter, block, .. } => {
+            StepKind::Every { shortest, longest, times, block } => {
+                if shortest > longest {
+                    self.diagnostics.push(diagnostic::gaps_reversed(step.span));
+                }
+                if *times == 0 {
+                    self.diagnostics.push(diagnostic::never(step.span));
+                }
+                self.block(block, bound);
+            }
+            StepKind::Within { block, .. } | StepKind::AnyOrder(block) => self.block(block, bound),
+            StepKind::Repeat { counter, block, times } => {
+                if *times == 0 {
+                    self.diagnostics.push(diagnostic::never(step.span));
+                }
                 bound.extend(counter.iter().map(|name| name.text.clone()));
                 self.block(block, bound);
             }
             StepKind::Optionally(block) => {
+                for step in block.steps.iter().filter(|step| !matches!(step.kind, StepKind::Arrow { .. })) {
+                    self.diagnostics.push(diagnostic::not_optional(step.span));
+                }
                 let mut inside = bound.clone();
                 self.block(block, &mut inside);
             }
             StepKind::Either(branches) => {
                 let mut after: Option<BoundNames> = None;
+                if branches.len() < 2 {
+                    self.diagnostics.push(diagnostic::no_choice(step.span));
+                }
                 for branch in branches {
                     self.cites(&branch.cites);
+                    if branch.block.steps.is_empty() && branches.len() > 1 {
+                        self.diagnostics.push(diagnostic::empty_branch(step.span));
+                    }
                     let mut inside = bound.clone();
                     self.block(&branch.block, &mut inside);
                     // Bound afterwards is what every branch binds.
@@ -263,9 +331,8 @@ impl<'a> Checker<'a> {
         match payload {
             Payload::Json(pattern) => self.pattern(pattern, bound),
             Payload::Text(pattern) => self.pattern(pattern, bound),
-            Payload::Binary(Bytes::Expression(pattern)) | Payload::Raw(Bytes::Expression(pattern)) => {
-                self.expression(pattern, bound);
-            }
+            Payload::Binary(Bytes::Expression(pattern)) => self.pattern(pattern, bound),
+            Payload::Raw(Bytes::Expression(pattern)) => self.expression(pattern, bound),
             Payload::Binary(_) | Payload::Raw(_) => {}
             Payload::Fragments(parts) => parts.iter().for_each(|part| self.expression(part, bound)),
             Payload::Ping(text) | Payload::Pong(text) => {
@@ -299,29 +366,40 @@ impl<'a> Checker<'a> {
             PatternKind::Not(inner) => self.pattern(inner, &mut bound.clone()),
             PatternKind::Array { items, .. } => items.iter().for_each(|item| self.pattern(item, bound)),
             PatternKind::Object { members, .. } => {
+                let mut seen = BTreeSet::new();
                 for member in members {
-                    if let Key::Variable(name) = &member.key
-                        && !bound.contains(&name.text)
-                    {
-                        self.diagnostics.push(diagnostic::unbound(name.span, &name.text));
+                    match &member.key {
+                        Key::Variable(name) => self.bound_already(name, bound),
+                        Key::Text(text, span) if !seen.insert(text.as_str()) => {
+                            self.diagnostics.push(diagnostic::duplicate_member(*span, text));
+                        }
+                        Key::Text(..) => {}
                     }
                     self.pattern(&member.value, bound);
                 }
             }
             PatternKind::Join(_) | PatternKind::Times(..) => self.expression(pattern, bound),
+            PatternKind::Range { low: Some(low), high: Some(high) } if low.as_f64() > high.as_f64() => {
+                self.diagnostics.push(diagnostic::empty_range(pattern.span));
+            }
             _ => {}
+        }
+    }
+
+    fn bound_already(&mut self, name: &Name, bound: &BoundNames) {
+        if !bound.contains(&name.text) && !self.partial {
+            self.diagnostics.push(diagnostic::unbound(name.span, &name.text));
         }
     }
 
     /// A string expression: its variables must be known.
     fn expression(&mut self, pattern: &Pattern, bound: &BoundNames) {
         match &pattern.kind {
-            PatternKind::Variable { name, .. } if !bound.contains(&name.text) => {
-                self.diagnostics.push(diagnostic::unbound(name.span, &name.text));
-            }
+            PatternKind::Variable { name, is: None } => self.bound_already(name, bound),
             PatternKind::Join(parts) => parts.iter().for_each(|part| self.expression(part, bound)),
             PatternKind::Times(part, _) => self.expression(part, bound),
-            _ => {}
+            PatternKind::String { .. } | PatternKind::Number(_) => {}
+            _ => self.diagnostics.push(diagnostic::not_text(pattern.span)),
         }
     }
 
@@ -350,6 +428,15 @@ impl<'a> Checker<'a> {
                 }
                 StepKind::Does { who, with, .. } if self.role_of(who) == Some(role) => {
                     with.iter().for_each(|with| self.diagnostics.extend(ungeneratable(with)));
+                }
+                StepKind::Disconnects { who, close } | StepKind::Closes { who, close, .. }
+                    if self.role_of(who) != Some(role) =>
+                {
+                    let parts = [&close.code, &close.reason].into_iter().flatten();
+                    parts.for_each(|part| self.diagnostics.extend(ungeneratable(part)));
+                }
+                StepKind::Refuses { who, status, .. } if self.role_of(who) != Some(role) => {
+                    status.iter().for_each(|status| self.diagnostics.extend(ungeneratable(status)));
                 }
                 StepKind::Let { value, .. } => self.diagnostics.extend(ungeneratable(value)),
                 StepKind::Either(branches) => {

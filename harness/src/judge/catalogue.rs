@@ -56,6 +56,10 @@ pub struct Requirement {
     /// it. A trailing `*` stands for any ending.
     #[serde(default)]
     pub explains: Vec<String>,
+    /// Requirements of which nothing can be seen where something does not come because this one is broken: such
+    /// accusations, and only those, follow from it. A trailing `*` stands for any ending.
+    #[serde(default, rename = "explains-missing")]
+    pub explains_missing: Vec<String>,
     /// Why nobody outside can observe it, when that is so.
     #[serde(default)]
     pub untested: Option<String>,
@@ -78,14 +82,18 @@ impl Catalogue {
         self.requirements.iter().find(|requirement| requirement.id == id)
     }
 
-    /// True when an accusation of `follower` follows from a broken `root` in the same flow.
-    pub fn explains(&self, root: &str, follower: &str) -> bool {
+    /// True when an accusation of `follower` follows from a broken `root` in the same flow; `missing` says that the
+    /// accusation is about something that did not come.
+    pub fn explains(&self, root: &str, follower: &str, missing: bool) -> bool {
+        let names = |patterns: &[String]| {
+            patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+                Some(start) => follower.starts_with(start),
+                None => follower == pattern,
+            })
+        };
         root != follower
             && self.get(root).is_some_and(|requirement| {
-                requirement.explains.iter().any(|pattern| match pattern.strip_suffix('*') {
-                    Some(start) => follower.starts_with(start),
-                    None => follower == pattern,
-                })
+                names(&requirement.explains) || (missing && names(&requirement.explains_missing))
             })
     }
 

@@ -93,7 +93,8 @@ pub enum What<'a> {
 pub enum NotJson {
     /// It is not JSON at all, or not UTF-8.
     Malformed,
-    /// It is JSON, but nested too deeply, or with numbers too large, to be looked into. Nothing can be said about it.
+    /// It is JSON, but nested too deeply to be looked into, or one that readers read differently. Nothing can be said
+    /// about its inside.
     BeyondUs,
 }
 

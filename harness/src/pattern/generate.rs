@@ -6,10 +6,13 @@ use serde_json::{Map, Number, Value};
 use thiserror::Error;
 
 use super::bindings::{Bindings, Bound};
+use super::matching::matches;
 use crate::flow::ast::{Constant, Key, Pattern, PatternKind, TypeWord};
 
 /// How often an open-ended repetition in a regex is repeated at the most beyond its minimum.
 const REGEX_REPEATS: u32 = 6;
+/// How often a text is made anew for a regex whose anchors it does not meet.
+const REGEX_ATTEMPTS: u32 = 50;
 /// Longest string that an expression may make: hostile sizes are wanted, accidents are not.
 const LONGEST_TEXT: usize = 256 << 20;
 
@@ -52,11 +55,20 @@ pub fn generate(pattern: &Pattern, bindings: &mut Bindings, rng: &mut Rng) -> Re
         PatternKind::Regex(source) => Value::from(text_for_regex(source, rng)?),
         PatternKind::Range { low, high } => in_range(low.as_ref(), high.as_ref(), rng),
         PatternKind::OneOf(choices) => {
-            let possible: Vec<&Pattern> =
-                choices.iter().filter(|choice| !matches!(choice.kind, PatternKind::Absent)).collect();
-            let choice =
-                possible.get(rng.usize(..possible.len().max(1))).ok_or(Ungeneratable::AbsentAlone)?;
-            generate(choice, bindings, rng)?
+            let possible: Vec<usize> = (0..choices.len())
+                .filter(|place| !matches!(choices[*place].kind, PatternKind::Absent))
+                .collect();
+            let place =
+                *possible.get(rng.usize(..possible.len().max(1))).ok_or(Ungeneratable::AbsentAlone)?;
+            let before = bindings.clone();
+            let value = generate(&choices[place], bindings, rng)?;
+            // A reader takes the first alternative that fits, and with it what that one binds.
+            if let Some(bound) =
+                choices[..place].iter().find_map(|choice| matches(choice, &value, &before).ok())
+            {
+                *bindings = bound;
+            }
+            value
         }
         PatternKind::AllOf(_) => return Err(Ungeneratable::MatchOnly("&")),
         PatternKind::Not(_) => return Err(Ungeneratable::MatchOnly("not")),
@@ -185,6 +197,9 @@ pub fn fresh_uuid(rng: &mut Rng) -> String {
     format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..])
 }
 
+/// How far a number lies at the most from the one end of a range that has but one.
+const OPEN_RANGE: f64 = 1000.0;
+
 fn in_range(low: Option<&Number>, high: Option<&Number>, rng: &mut Rng) -> Value {
     let whole = |number: &Number| number.as_i64();
     match (low.map(whole), high.map(whole)) {
@@ -193,9 +208,16 @@ fn in_range(low: Option<&Number>, high: Option<&Number>, rng: &mut Rng) -> Value
         (None, Some(Some(high))) => Value::from(high.saturating_sub(rng.i64(0..1000))),
         (Some(Some(low)), Some(Some(high))) if low <= high => Value::from(rng.i64(low..=high)),
         _ => {
-            let low = low.and_then(Number::as_f64).unwrap_or(f64::MIN / 4.0);
-            let high = high.and_then(Number::as_f64).unwrap_or(f64::MAX / 4.0);
-            Value::from((low + (high - low) * rng.f64()).clamp(low, high.max(low)))
+            let (low, high) = (low.and_then(Number::as_f64), high.and_then(Number::as_f64));
+            let (low, high) = match (low, high) {
+                (Some(low), Some(high)) => (low, high),
+                (Some(low), None) => (low, low + OPEN_RANGE),
+                (None, Some(high)) => (high - OPEN_RANGE, high),
+                (None, None) => (0.0, OPEN_RANGE),
+            };
+            // Weighed so that the distance, which may be no double, is never made.
+            let at = rng.f64();
+            Value::from((low * (1.0 - at) + high * at).clamp(low, high.max(low)))
         }
     }
 }
@@ -203,14 +225,18 @@ fn in_range(low: Option<&Number>, high: Option<&Number>, rng: &mut Rng) -> Value
 fn text_for_regex(source: &str, rng: &mut Rng) -> Result<String, Ungeneratable> {
     let failed = || Ungeneratable::Regex(source.to_owned());
     let hir = regex_syntax::parse(source).map_err(|_| failed())?;
-    let mut bytes = Vec::new();
-    expand(&hir, rng, &mut bytes).ok_or_else(failed)?;
-    let text = String::from_utf8(bytes).map_err(|_| failed())?;
-    // Anchors and word boundaries are not looked at above, so the outcome is checked.
-    match regex::Regex::new(source) {
-        Ok(regex) if regex.is_match(&text) => Ok(text),
-        _ => Err(failed()),
+    let regex = regex::Regex::new(source).map_err(|_| failed())?;
+    for _ in 0..REGEX_ATTEMPTS {
+        let mut bytes = Vec::new();
+        expand(&hir, rng, &mut bytes).ok_or_else(failed)?;
+        // Anchors and word boundaries are not looked at when a text is made, so the outcome is checked.
+        if let Ok(text) = String::from_utf8(bytes)
+            && regex.is_match(&text)
+        {
+            return Ok(text);
+        }
     }
+    Err(failed())
 }
 
 fn expand(hir: &Hir, rng: &mut Rng, out: &mut Vec<u8>) -> Option<()> {

@@ -1,5 +1,9 @@
 //! Reading JSON that a stranger sent, and talking about it.
 
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
 
 use crate::monitor::NotJson;
@@ -10,10 +14,150 @@ pub fn parse(text: &[u8]) -> Result<Value, NotJson> {
     match serde_json::from_slice::<Value>(text) {
         Ok(value) => Ok(value),
         // The grammar alone is checked without recursion and without reading numbers.
-        Err(_) => match serde_json::from_slice::<serde::de::IgnoredAny>(text) {
+        Err(_) => match serde_json::from_slice::<IgnoredAny>(text) {
             Ok(_) if std::str::from_utf8(text).is_ok() => Err(NotJson::BeyondUs),
             _ => Err(NotJson::Malformed),
         },
+    }
+}
+
+/// Parses a text that a party under test sent. What the grammar allows and a `Value` cannot hold is brought within
+/// reach: half a character becomes U+FFFD, a number too large the largest there is.
+pub fn parse_received(text: &[u8]) -> Result<Value, NotJson> {
+    match parse(text) {
+        Err(NotJson::BeyondUs) => serde_json::from_slice(&within_reach(text)).map_err(|_| NotJson::BeyondUs),
+        other => other,
+    }
+}
+
+/// Parses a text that we send. Where readers may differ about what it says, because an object has two members of the
+/// same name, nothing can be said about its inside.
+pub fn parse_sent(text: &[u8]) -> Result<Value, NotJson> {
+    let value = parse(text)?;
+    match serde_json::from_slice::<OneReading>(text) {
+        Ok(_) => Ok(value),
+        Err(_) => Err(NotJson::BeyondUs),
+    }
+}
+
+/// A copy of well-formed JSON without halves of characters and numbers beyond a double.
+fn within_reach(text: &[u8]) -> Vec<u8> {
+    let mut copy = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(&byte) = rest.first() {
+        let taken = match byte {
+            b'"' => string_within_reach(rest, &mut copy),
+            b'-' | b'0'..=b'9' => number_within_reach(rest, &mut copy),
+            _ => {
+                copy.push(byte);
+                1
+            }
+        };
+        rest = &rest[taken..];
+    }
+    copy
+}
+
+fn number_within_reach(text: &[u8], copy: &mut Vec<u8>) -> usize {
+    let is_part = |byte: &u8| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9');
+    let end = text.iter().position(|byte| !is_part(byte)).unwrap_or(text.len());
+    let value = std::str::from_utf8(&text[..end]).ok().and_then(|digits| digits.parse::<f64>().ok());
+    match value.filter(|value| value.is_infinite()) {
+        Some(infinite) => copy.extend_from_slice(format!("{:e}", f64::MAX.copysign(infinite)).as_bytes()),
+        None => copy.extend_from_slice(&text[..end]),
+    }
+    end
+}
+
+fn string_within_reach(text: &[u8], copy: &mut Vec<u8>) -> usize {
+    copy.push(b'"');
+    let mut at = 1;
+    while let Some(&byte) = text.get(at) {
+        let length = match (byte, text.get(at + 1)) {
+            (b'\\', Some(b'u')) => match (code_unit(text, at), code_unit(text, at + 6)) {
+                (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+                (Some(0xd800..=0xdfff), _) => {
+                    copy.extend_from_slice(br"\ufffd");
+                    at += 6;
+                    continue;
+                }
+                _ => 6,
+            },
+            (b'\\', _) => 2,
+            _ => 1,
+        };
+        let end = (at + length).min(text.len());
+        copy.extend_from_slice(&text[at..end]);
+        at = end;
+        if byte == b'"' {
+            break;
+        }
+    }
+    at
+}
+
+/// The number of an escape such as `\ud83d` that begins at a place.
+fn code_unit(text: &[u8], at: usize) -> Option<u32> {
+    let digits = text.get(at..at + 6)?.strip_prefix(br"\u")?;
+    u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+/// JSON in which no object has two members of the same name.
+struct OneReading;
+
+impl<'de> Deserialize<'de> for OneReading {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OneReadingVisitor)
+    }
+}
+
+struct OneReadingVisitor;
+
+impl<'de> Visitor<'de> for OneReadingVisitor {
+    type Value = OneReading;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON with one reading")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OneReading, A::Error> {
+        let mut names = HashSet::new();
+        while let Some(name) = map.next_key::<String>()? {
+            map.next_value::<OneReading>()?;
+            if !names.insert(name) {
+                return Err(serde::de::Error::custom("two members of the same name"));
+            }
+        }
+        Ok(OneReading)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<OneReading, A::Error> {
+        while items.next_element::<OneReading>()?.is_some() {}
+        Ok(OneReading)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<OneReading, E> {
+        Ok(OneReading)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<OneReading, E> {
+        Ok(OneReading)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<OneReading, E> {
+        Ok(OneReading)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<OneReading, E> {
+        Ok(OneReading)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<OneReading, E> {
+        Ok(OneReading)
+    }
+
+    fn visit_unit<E>(self) -> Result<OneReading, E> {
+        Ok(OneReading)
     }
 }
 
@@ -65,5 +209,49 @@ pub fn cut(text: &str, limit: usize) -> String {
     match text.char_indices().nth(limit) {
         None => text.to_owned(),
         Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_value_cannot_hold_is_brought_within_reach() {
+        for (text, value) in [
+            (
+                r#"{"a":"x\ud800y","b":[1e400,-1e999,2]}"#,
+                json!({"a": "x\u{fffd}y", "b": [f64::MAX, f64::MIN, 2]}),
+            ),
+            (
+                r#"["\udc00","\ude00\ud83d","\ud83d\ude00\ud800"]"#,
+                json!(["\u{fffd}", "\u{fffd}\u{fffd}", "\u{1f600}\u{fffd}"]),
+            ),
+            (r#"["\\ud800","\"1e400\"",1e400]"#, json!(["\\ud800", "\"1e400\"", f64::MAX])),
+            (r#"{"\uD800":null}"#, json!({"\u{fffd}": null})),
+        ] {
+            assert_eq!(parse_received(text.as_bytes()), Ok(value), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_or_too_deep_stays_what_it_is() {
+        let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
+        assert_eq!(parse_received(deep.as_bytes()), Err(NotJson::BeyondUs));
+        for text in ["NaN", "[1e400", r#""\ud800"#, "-", r#"{"a":Infinity}"#, ""] {
+            assert_eq!(parse_received(text.as_bytes()), Err(NotJson::Malformed), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_with_two_members_of_one_name_has_no_certain_value() {
+        for text in [r#"{"a":1,"a":1}"#, r#"[{"b":{"x":1,"y":2,"\u0078":3}}]"#] {
+            assert_eq!(parse_sent(text.as_bytes()), Err(NotJson::BeyondUs), "{text}");
+            assert!(parse_received(text.as_bytes()).is_ok(), "{text}");
+        }
+        let clear = r#"{"a":{"a":[{"a":null},{"a":-1.5}]},"b":true,"c":"a"}"#;
+        assert!(parse_sent(clear.as_bytes()).is_ok());
     }
 }

@@ -1,6 +1,6 @@
 //! The report for a person at a terminal. Whatever a target sent is escaped before it is shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Report;
@@ -10,14 +10,39 @@ use crate::diagnostic::escape;
 use crate::judge::finding::{Finding, Judge, Ruling};
 use crate::pattern::json;
 use crate::runner::event::RunEvent;
-use crate::runner::verdict::{FlowResult, RequirementVerdict, Verdict};
+use crate::runner::verdict::{FlowResult, RequirementResult, RequirementVerdict, Verdict};
 
 /// Columns of a terminal that reports are made for.
 const WIDTH: usize = 110;
 /// Messages on the wire shown before a failure.
 const LAST_MESSAGES: usize = 12;
-/// Characters shown of one message.
-const MESSAGE: usize = 400;
+/// Characters shown of one message on the wire.
+const MESSAGE: usize = 240;
+/// Characters shown of what was expected or found.
+const VALUE: usize = 480;
+/// Flows named in a line about a requirement.
+const NAMED: usize = 4;
+
+/// How much is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Long messages are cut, and what was told already is not told again.
+    Short,
+    /// Everything.
+    Full,
+}
+
+impl Detail {
+    /// Text cut after `limit` characters, with the size of what is left out.
+    fn cut(self, text: &str, limit: usize) -> String {
+        match text.char_indices().nth(limit) {
+            Some((end, _)) if self == Detail::Short => {
+                format!("{}… (+{} bytes)", &text[..end], text.len() - end)
+            }
+            _ => text.to_owned(),
+        }
+    }
+}
 
 /// What is about to run.
 pub fn plan_line(event: &RunEvent, style: Style) -> String {
@@ -89,8 +114,57 @@ fn verdict_word(verdict: Verdict, style: Style) -> String {
     }
 }
 
+/// True for a flow that there is something to tell of.
+fn is_telling(flow: &FlowResult) -> bool {
+    matches!(flow.verdict, Verdict::Fail | Verdict::Warn | Verdict::Inconclusive | Verdict::Error)
+}
+
+/// The flows to be shown in full, by their place in the report. One broken rule mostly shows in many flows: those are
+/// chosen that accuse somebody of something new, with as little else as possible, and of those without an accusation
+/// the first with each reason.
+pub fn telling(report: &Report, detail: Detail) -> Vec<usize> {
+    let mut places: Vec<usize> =
+        (0..report.flows.len()).filter(|place| is_telling(&report.flows[*place])).collect();
+    if detail == Detail::Full {
+        return places;
+    }
+    places.sort_by_key(|place| accused(&report.flows[*place]).len());
+    let (mut told, mut reasons) = (BTreeSet::new(), BTreeSet::new());
+    places.retain(|place| {
+        let flow = &report.flows[*place];
+        let ids = accused(flow);
+        if ids.is_empty() {
+            return reasons.insert((flow.verdict, kind_of_reason(flow)));
+        }
+        ids.iter().fold(false, |new, id| told.insert(*id) || new)
+    });
+    places.sort_unstable();
+    places
+}
+
+/// Reasons that differ only in numbers, such as a line or a port, are the same to a reader.
+fn kind_of_reason(flow: &FlowResult) -> String {
+    let reason = flow.reason.as_deref().unwrap_or_default();
+    reason.chars().filter(|c| !c.is_ascii_digit()).take(60).collect()
+}
+
+/// What the flows shown in full leave out; empty when that is nothing.
+pub fn left_out(report: &Report, shown: usize) -> String {
+    match report.flows.iter().filter(|flow| is_telling(flow)).count() - shown {
+        0 => String::new(),
+        1 => {
+            "\none more flow shows nothing new: it has its line above; --verbose tells all of it\n".to_owned()
+        }
+        more => {
+            format!(
+                "\n{more} more flows show nothing new: each has its line above; --verbose tells all of them\n"
+            )
+        }
+    }
+}
+
 /// A flow that did not pass, in full.
-pub fn failure(flow: &FlowResult, protocol: &Protocol, again: &str, style: Style) -> String {
+pub fn failure(flow: &FlowResult, protocol: &Protocol, again: &str, detail: Detail, style: Style) -> String {
     let mut text =
         format!("{} {}\n", verdict_word(flow.verdict, style).trim_start(), style.strong(&title(flow)));
     let file = protocol.flows.iter().find(|file| file.path == flow.file);
@@ -100,11 +174,25 @@ pub fn failure(flow: &FlowResult, protocol: &Protocol, again: &str, style: Style
         }
     }
     if let Some(reason) = &flow.reason {
-        section(&mut text, "reason", reason, style);
+        section(&mut text, "reason", &detail.cut(reason, 2 * VALUE), style);
     }
-    for finding in flow.findings.iter().filter(|finding| finding.ruling != Ruling::Kept) {
+    let source = file.map(|file| file.source.as_str());
+    let (notes, rulings): (Vec<&Finding>, Vec<&Finding>) = flow
+        .findings
+        .iter()
+        .filter(|finding| finding.ruling != Ruling::Kept)
+        .partition(|finding| finding.ruling == Ruling::Noted && detail == Detail::Short);
+    for finding in rulings {
         text.push('\n');
-        text.push_str(&finding_text(finding, flow, protocol, file.map(|file| file.source.as_str()), style));
+        text.push_str(&finding_text(finding, flow, protocol, source, detail, style));
+    }
+    if !notes.is_empty() {
+        text.push('\n');
+    }
+    for finding in notes {
+        let id = finding.requirement.as_deref().unwrap_or("no requirement");
+        let message = detail.cut(&escape(&finding.message).replace('\n', " "), MESSAGE);
+        text.push_str(&format!("  {}\n", style.dim(&format!("{id} noted: {message}"))));
     }
     let lines = flow.transcript.lines();
     let decisive = flow
@@ -121,7 +209,7 @@ pub fn failure(flow: &FlowResult, protocol: &Protocol, again: &str, style: Style
     if end > start {
         text.push_str(&format!("\n  {}\n", style.strong("last messages")));
         for line in &lines[start..end] {
-            let message = json::cut(&escape(&line.text).replace('\n', "\\n"), MESSAGE);
+            let message = detail.cut(&escape(&line.text).replace('\n', "\\n"), MESSAGE);
             text.push_str(&format!(
                 "  {:>10}  {} -> {}  {message}\n",
                 line.at.to_string(),
@@ -139,6 +227,7 @@ fn finding_text(
     flow: &FlowResult,
     protocol: &Protocol,
     source: Option<&str>,
+    detail: Detail,
     style: Style,
 ) -> String {
     let mut text = String::new();
@@ -176,12 +265,15 @@ fn finding_text(
         text.push_str(&format!("    {}\n", style.dim(&format!("--> {}:{number}", flow.file))));
         text.push_str(&format!("    {number:>4} | {}\n", escape(&json::cut(line.trim_end(), 300))));
     }
-    section(&mut text, "what", &finding.message, style);
+    section(&mut text, "what", &detail.cut(&finding.message, VALUE), style);
     if !finding.expected.is_empty() {
-        section(&mut text, "expected", &finding.expected, style);
+        section(&mut text, "expected", &detail.cut(&finding.expected, VALUE), style);
     }
-    let actual =
-        if finding.actual.is_null() { "nothing".to_owned() } else { json::short(&finding.actual, 1500) };
+    let actual = if finding.actual.is_null() {
+        "nothing".to_owned()
+    } else {
+        detail.cut(&finding.actual.to_string(), VALUE)
+    };
     section(&mut text, "found", &actual, style);
     text
 }
@@ -199,28 +291,39 @@ fn section(text: &mut String, name: &str, content: &str, style: Style) {
 pub fn summary(report: &Report, protocol: &Protocol, partial: bool, style: Style) -> String {
     let mut text = String::new();
     let mut counts: BTreeMap<RequirementVerdict, usize> = BTreeMap::new();
+    let mut untested: BTreeMap<String, Vec<&RequirementResult>> = BTreeMap::new();
     for requirement in &report.requirements {
         *counts.entry(requirement.verdict).or_insert(0) += 1;
         let word = match requirement.verdict {
             RequirementVerdict::Kept => continue,
-            RequirementVerdict::Untested if partial => continue,
             RequirementVerdict::Broken => style.bad("broken  "),
             RequirementVerdict::Warned => style.doubtful("warned  "),
-            RequirementVerdict::Untested => style.dim("untested"),
-        };
-        let about = match &requirement.reason {
-            Some(reason) => escape(reason),
-            None => {
-                protocol.catalogue.get(&requirement.id).map(|known| known.text.clone()).unwrap_or_default()
+            RequirementVerdict::Untested => {
+                untested.entry(without_flow(requirement)).or_default().push(requirement);
+                continue;
             }
         };
-        let line = format!(
-            "{} ({}) {}",
-            requirement.id,
-            requirement.level,
-            json::cut(&about.replace('\n', " "), 180)
-        );
-        text.push_str(&format!("  {word}  {line}\n"));
+        let known = protocol.catalogue.get(&requirement.id);
+        let about = known.map(|known| known.text.replace('\n', " ")).unwrap_or_default();
+        let line = format!("{} ({}) {}", requirement.id, requirement.level, json::cut(&about, 180));
+        text.push_str(&format!(
+            "  {word}  {line}\n            {}\n",
+            style.dim(&shown_by(report, &requirement.id))
+        ));
+    }
+    for alike in untested.values().filter(|_| !partial) {
+        let named = |one: &RequirementResult| format!("{} ({})", one.id, one.level);
+        let reason = |reason: &str| json::cut(&escape(reason).replace('\n', " "), 180);
+        let reason = match alike.as_slice() {
+            [only] => reason(only.reason.as_deref().unwrap_or_default()),
+            [first, ..] => reason(&without_flow(first)),
+            [] => continue,
+        };
+        let mut names: Vec<String> = alike.iter().take(NAMED).map(|one| named(one)).collect();
+        if alike.len() > NAMED {
+            names.push(format!("and {} more", alike.len() - NAMED));
+        }
+        text.push_str(&format!("  {}  {}: {reason}\n", style.dim("untested"), names.join(", ")));
     }
     if !text.is_empty() {
         text.insert_str(0, "requirements that are not kept\n");
@@ -252,6 +355,27 @@ pub fn summary(report: &Report, protocol: &Protocol, partial: bool, style: Style
     };
     text.push_str(&format!("{line}\n"));
     text
+}
+
+/// Why a requirement is untested, without the flow that shows it: `name: verdict: reason`.
+fn without_flow(requirement: &RequirementResult) -> String {
+    let reason = requirement.reason.as_deref().unwrap_or_default();
+    match reason.splitn(3, ": ").collect::<Vec<_>>()[..] {
+        [flow, verdict, rest] if flow.contains('/') => format!("{verdict}: {rest}"),
+        _ => reason.to_owned(),
+    }
+}
+
+/// The flows in which somebody broke a requirement.
+fn shown_by(report: &Report, id: &str) -> String {
+    let accuses = |flow: &&FlowResult| accused(flow).contains(&id);
+    let names: Vec<String> = report.flows.iter().filter(accuses).map(|flow| escape(&flow.name)).collect();
+    let shown = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    match names.len() {
+        1 => format!("in {shown}"),
+        count if count > NAMED => format!("in {count} flows: {shown}, ..."),
+        count => format!("in {count} flows: {shown}"),
+    }
 }
 
 /// A duration in a narrow column.

@@ -238,7 +238,8 @@ pub fn plan(
     // What arrives at a client is not the business of a rule that binds servers only; and where strangers talk too,
     // nobody can say what was to be expected.
     let unexpected = unexpected.filter(|id| protocol.catalogue.binds(id, role) && !settings.shared);
-    let outside = settings.variables.iter().chain(&protocol.settings.settings);
+    let own = protocol.settings.values(&settings.edition);
+    let outside = settings.variables.iter().chain(&own);
     let outside = first_of_each(outside);
     rows(file)
         .into_iter()
@@ -304,7 +305,9 @@ fn skip_reason(file: &FlowFile, protocol: &Protocol, role: &str, settings: &RunS
                 "needs an IP address for each participant, as there are on the loopback network".to_owned(),
             );
         }
-        if !settings.variables.contains_key(need) && !protocol.settings.settings.contains_key(need) {
+        if !settings.variables.contains_key(need)
+            && !protocol.settings.values(&settings.edition).contains_key(need)
+        {
             return Some(format!("needs `{need}`; give it with --var {need}=..."));
         }
     }

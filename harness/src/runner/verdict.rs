@@ -125,6 +125,7 @@ impl FlowResult {
         if broken(|level| level == Level::Must) {
             verdict = Verdict::Fail;
             // The finding tells more than the step that failed after it.
+            reason = None;
         } else if let Some(finding) = undecided.filter(|_| matches!(verdict, Verdict::Pass | Verdict::Skip)) {
             verdict = Verdict::Inconclusive;
             reason = Some(finding.message.clone());
@@ -175,8 +176,9 @@ fn demote_consequences(findings: &mut [Finding], catalogue: &Catalogue) {
     for finding in findings.iter_mut().filter(|finding| finding.ruling == Ruling::Broken) {
         let Some(id) = finding.requirement.clone() else { continue };
         let root = broken.iter().find(|(root, at)| {
-            let mutual = catalogue.explains(&id, root);
-            catalogue.explains(root, &id) && (!mutual || *at < finding.at)
+            let missing = finding.actual.is_null();
+            let mutual = catalogue.explains(&id, root, missing);
+            catalogue.explains(root, &id, missing) && (!mutual || *at < finding.at)
         });
         if let Some((root, _)) = root {
             finding.ruling = Ruling::Noted;

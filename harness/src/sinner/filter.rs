@@ -16,12 +16,19 @@ pub struct RuleFilter {
     caught: BTreeMap<(usize, LinkId), u32>,
     /// What is held back, in order; what follows on the same link waits behind it.
     held: Vec<(Time, LinkId, WireAction)>,
+    /// What is held back while others go past it.
+    postponed: Vec<(Time, LinkId, WireAction)>,
 }
 
 impl RuleFilter {
     /// The rules of `sinner`.
     pub fn new(sinner: &Sinner) -> RuleFilter {
-        RuleFilter { rules: sinner.rules.clone(), caught: BTreeMap::new(), held: Vec::new() }
+        RuleFilter {
+            rules: sinner.rules.clone(),
+            caught: BTreeMap::new(),
+            held: Vec::new(),
+            postponed: Vec::new(),
+        }
     }
 
     /// The rule that catches this, if any does.
@@ -95,6 +102,11 @@ impl Filter for RuleFilter {
                 self.push(link, action, out);
             }
             Verb::Delay(by) => self.held.push((now + by, link, action)),
+            Verb::Postpone(by) => self.postponed.push((now + by, link, action)),
+            Verb::Add(text) => {
+                self.push(link, action, out);
+                self.push(link, WireAction::Send(Message::Text(text)), out);
+            }
             Verb::Abort => self.push(link, WireAction::Abort, out),
             Verb::Close(code) => self.push(link, WireAction::Close(Some(code), String::new()), out),
             Verb::Replace(text) => self.push(link, WireAction::Send(Message::Text(text)), out),
@@ -135,6 +147,10 @@ impl Filter for RuleFilter {
                 out.push(frame);
             }
             Some(Verb::Replace(text)) => out.push(ReceivedFrame::Text(text.into_bytes())),
+            Some(Verb::Add(text)) => {
+                out.push(frame);
+                out.push(ReceivedFrame::Text(text.into_bytes()));
+            }
             Some(edit) => match text {
                 Some(text) => out.push(ReceivedFrame::Text(edited(&edit, &text).into_bytes())),
                 None => out.push(frame),
@@ -143,14 +159,16 @@ impl Filter for RuleFilter {
     }
 
     fn deadline(&self) -> Option<Time> {
-        self.held.iter().map(|(due, ..)| *due).min()
+        self.held.iter().chain(&self.postponed).map(|(due, ..)| *due).min()
     }
 
     fn due(&mut self, now: Time, out: &mut Vec<(LinkId, WireAction)>) {
-        let (due, held) = std::mem::take(&mut self.held).into_iter().partition(|(due, ..)| *due <= now);
-        self.held = held;
-        let due: Vec<(Time, LinkId, WireAction)> = due;
-        out.extend(due.into_iter().map(|(_, link, action)| (link, action)));
+        for waiting in [&mut self.held, &mut self.postponed] {
+            let (due, later): (Vec<_>, Vec<_>) =
+                std::mem::take(waiting).into_iter().partition(|(due, ..)| *due <= now);
+            *waiting = later;
+            out.extend(due.into_iter().map(|(_, link, action)| (link, action)));
+        }
     }
 }
 

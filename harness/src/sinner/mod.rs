@@ -2,6 +2,7 @@
 //! see what they claim to see.
 
 pub mod filter;
+pub mod matrix;
 
 use std::time::Duration;
 
@@ -119,8 +120,12 @@ pub enum Verb {
     Repeat,
     /// Says it later; what follows on the link waits too.
     Delay(Duration),
+    /// Says it later; what follows on the link goes past it.
+    Postpone(Duration),
     /// Says something else.
     Replace(String),
+    /// Says something else after it.
+    Add(String),
     /// Says it in a binary frame.
     Binary,
     /// Closes the link, with this code; for a Close: changes the code.
@@ -233,13 +238,14 @@ impl Entry {
             "append" => Verb::Append { at: at()?, value: value.ok_or_else(|| missing("value"))? },
             "drop" => Verb::Drop,
             "repeat" => Verb::Repeat,
-            "delay" => {
+            "delay" | "postpone" => {
                 let by = self.by.as_deref().ok_or_else(|| missing("by"))?;
-                Verb::Delay(
-                    parse_duration(by).ok_or_else(|| format!("`{by}` is not a duration such as 500ms"))?,
-                )
+                let by =
+                    parse_duration(by).ok_or_else(|| format!("`{by}` is not a duration such as 500ms"))?;
+                if self.verb == "delay" { Verb::Delay(by) } else { Verb::Postpone(by) }
             }
             "replace" => Verb::Replace(self.text.clone().ok_or_else(|| missing("text"))?),
+            "add" => Verb::Add(self.text.clone().ok_or_else(|| missing("text"))?),
             "binary" => Verb::Binary,
             "close" => Verb::Close(self.code.ok_or_else(|| missing("code"))?),
             "abort" => Verb::Abort,

@@ -66,7 +66,7 @@ pub fn run(
     let addresses = addresses(&plan);
     let machines = plan.cast.iter().enumerate().filter(|(_, one)| one.under_test && one.socket_of.is_none());
     for (participant, one) in machines {
-        let mut settings = protocol.settings.settings.clone();
+        let mut settings = protocol.settings.values(&plan.settings.edition);
         settings.extend(plan.settings.variables.clone());
         let known =
             plan::known_before(&plan).into_iter().filter_map(|one| addresses.get(one).copied().flatten());
@@ -74,6 +74,7 @@ pub fn run(
         let options = ReferenceOptions {
             edition: &plan.settings.edition,
             seed: plan.settings.seed,
+            epoch: None,
             authority: if plan.datagrams { &known.join(",") } else { "reference" },
             path: &plan.settings.path,
             settings,

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use flowproof_reference::cow;
 use flowproof_reference::driver::host::{Host, Station};
 use flowproof_reference::hangout;
 use flowproof_reference::machine::Machine;
@@ -20,6 +21,8 @@ pub struct ReferenceOptions<'a> {
     pub edition: &'a str,
     /// Seeds tokens and the like.
     pub seed: u64,
+    /// Milliseconds since 1970 when the run begins, where the real time matters.
+    pub epoch: Option<u64>,
     /// Host and port of the other side, for a role that connects.
     pub authority: &'a str,
     /// The path asked for, for a role that connects.
@@ -38,6 +41,22 @@ pub fn reference(
 ) -> Result<Box<dyn Station>, String> {
     let websocket = || Framing::WebSocket(WebSocketConfig::default());
     match (protocol, role) {
+        ("cow", "relay") => {
+            let mut config =
+                cow::RelayConfig { faults: faults(options, cow::Fault::from_name)?, ..Default::default() };
+            config.epoch = options.epoch.unwrap_or(config.epoch);
+            config.key = options.settings.get("key").cloned().unwrap_or(config.key);
+            Ok(station(cow::Relay::new(config), websocket(), options))
+        }
+        ("cow", "peer") => {
+            let mut config =
+                cow::PeerConfig { faults: faults(options, cow::Fault::from_name)?, ..Default::default() };
+            config.epoch = options.epoch.unwrap_or(config.epoch);
+            config.path = options.path.to_owned();
+            config.edition = cow::Edition::from_name(options.edition).unwrap_or_default();
+            config.herd = options.settings.get("key").cloned().or(config.herd);
+            Ok(station(cow::Peer::new(config), websocket(), options))
+        }
         ("hangout", "server") => {
             let faults = faults(options, hangout::Fault::from_name)?;
             let config =

@@ -85,13 +85,20 @@ impl Parser<'_> {
 
     fn needed_cites(&mut self) -> Parsed<Vec<Name>> {
         self.blanks();
-        if self.at_cites() { self.cites() } else { self.wrong("requirement ids: `[ID ...]`") }
+        match self.requirement_like() {
+            _ if self.at_cites() => self.cites(),
+            Some(span) => self.report(diagnostic::bare_citation(span, &self.source[span.range()])),
+            None => self.wrong("requirement ids in brackets: `[ID ...]`"),
+        }
     }
 
     fn examples(&mut self) -> Parsed<(HeaderItem, Option<String>)> {
         let comment = self.end_of_line()?;
+        let opening = self.at;
         let mut leading = self.trivia();
-        let columns = self.columns()?;
+        let (columns, behind) = self.columns()?;
+        // Comments about the columns move to the first row; without one they would be lost.
+        leading.extend(behind.map(Trivia::Comment));
         let mut rows = Vec::new();
         loop {
             let before = self.at;
@@ -108,10 +115,13 @@ impl Parser<'_> {
                 Err(Failed) => self.recover(start),
             }
         }
+        if rows.is_empty() {
+            self.diagnostics.push(diagnostic::no_rows(Span::new(opening, self.at)));
+        }
         Ok((HeaderItem::Examples(Examples { columns, rows }), comment))
     }
 
-    fn columns(&mut self) -> Parsed<Vec<Name>> {
+    fn columns(&mut self) -> Parsed<(Vec<Name>, Option<String>)> {
         self.need("|")?;
         let mut columns = Vec::new();
         loop {
@@ -124,8 +134,8 @@ impl Parser<'_> {
                 }
             }
         }
-        self.end_of_line()?;
-        Ok(columns)
+        let comment = self.end_of_line()?;
+        Ok((columns, comment))
     }
 
     fn row(&mut self, columns: usize, leading: Vec<Trivia>) -> Parsed<ExampleRow> {

@@ -59,12 +59,14 @@ pub(super) struct Parser<'a> {
     diagnostics: Vec<Diagnostic>,
     /// Open brackets of the pattern being read; inside them a newline is a blank.
     brackets: u32,
+    /// Closing braces to come whose opening ones were missing or passed over: no more is said of them.
+    stray: u32,
     depth: u32,
 }
 
 impl<'a> Parser<'a> {
     fn new(source: &'a str) -> Self {
-        Parser { source, at: 0, diagnostics: Vec::new(), brackets: 0, depth: 0 }
+        Parser { source, at: 0, diagnostics: Vec::new(), brackets: 0, stray: 0, depth: 0 }
     }
 
     fn flow(&mut self) -> Flow {
@@ -98,17 +100,12 @@ impl<'a> Parser<'a> {
         Span::new(self.at, self.at + self.peek().map_or(0, char::len_utf8))
     }
 
-    /// Passes over blanks; inside brackets over newlines too. A comment inside brackets is an error of its own.
+    /// Passes over blanks; inside brackets over newlines too.
     fn blanks(&mut self) {
         while let Some(c) = self.peek() {
             match c {
                 ' ' | '\t' | '\r' => self.at += 1,
                 '\n' if self.brackets > 0 => self.at += 1,
-                '#' if self.brackets > 0 => {
-                    let start = self.at;
-                    self.at += self.rest().find('\n').unwrap_or(self.rest().len());
-                    self.diagnostics.push(diagnostic::misplaced_comment(Span::new(start, self.at)));
-                }
                 _ => break,
             }
         }
@@ -173,7 +170,10 @@ impl<'a> Parser<'a> {
         let comment = (self.peek() == Some('#')).then(|| self.comment_text());
         match self.peek() {
             None | Some('\n' | '}') => Ok(comment),
-            _ => self.wrong("the end of the line"),
+            _ => match self.requirement_like() {
+                Some(span) => self.report(diagnostic::bare_citation(span, &self.source[span.range()])),
+                None => self.wrong("the end of the line"),
+            },
         }
     }
 
@@ -190,7 +190,10 @@ impl<'a> Parser<'a> {
             if c == '\n' {
                 quote = None;
                 comment = false;
-                if depth <= 0 && place >= begin {
+                // A bracket that is never closed must not hide the steps below it.
+                if place >= begin && (depth <= 0 || begins_step(&self.source[place + 1..])) {
+                    let opens_block = self.source[start..place].trim_end().ends_with('{');
+                    self.stray += u32::from(depth > 0 && opens_block);
                     self.at = place;
                     return;
                 }
@@ -241,6 +244,10 @@ impl<'a> Parser<'a> {
     }
 
     fn wrong<T>(&mut self, wanted: &str) -> Parsed<T> {
+        if self.brackets > 0 && self.peek() == Some('#') {
+            let end = self.at + self.rest().find('\n').unwrap_or(self.rest().len());
+            return self.report(diagnostic::misplaced_comment(Span::new(self.at, end)));
+        }
         let (found, span) = self.found();
         self.diagnostics.push(diagnostic::expected(span, wanted, &found));
         Err(Failed)
@@ -301,15 +308,47 @@ impl<'a> Parser<'a> {
         found
     }
 
+    /// Takes the bracket that closes what was opened at `opening`. Where the next step stands instead, the opening
+    /// one is what is wrong.
+    fn close(&mut self, sign: &str, opening: usize, what: &str) -> Parsed<()> {
+        if self.sign(sign) {
+            return Ok(());
+        }
+        self.still_inside(opening, what)?;
+        self.wrong(&if what == "pattern" { format!("`{sign}`") } else { format!("`,` or `{sign}`") })
+    }
+
+    /// An error where the file, or the step, is over before the bracket at `opening` is closed.
+    fn still_inside(&mut self, opening: usize, what: &str) -> Parsed<()> {
+        self.blanks();
+        let before = self.source[..self.at].trim_end_matches([' ', '\t', '\r']);
+        if !self.rest().is_empty() && !(before.ends_with('\n') && begins_step(self.rest())) {
+            return Ok(());
+        }
+        self.at = opening + 1;
+        self.report(diagnostic::unclosed(Span::new(opening, opening + 1), what))
+    }
+
     fn need(&mut self, sign: &str) -> Parsed<()> {
         if self.sign(sign) { Ok(()) } else { self.wrong(&format!("`{sign}`")) }
+    }
+
+    /// The word that stands here, if it looks like a requirement's id.
+    fn requirement_like(&self) -> Option<Span> {
+        let word = self.peek_word();
+        let looks_so = word.starts_with(|c: char| c.is_ascii_uppercase())
+            && word.contains('-')
+            && !word.contains(|c: char| c.is_lowercase());
+        looks_so.then(|| Span::new(self.at, self.at + word.len()))
     }
 
     /// `$name`
     fn variable(&mut self) -> Parsed<Name> {
         self.blanks();
         let start = self.at;
-        self.need("$")?;
+        if !self.sign("$") {
+            return self.wrong("a variable such as `$x`");
+        }
         let word = self.peek_word();
         if word.is_empty() {
             return self.wrong("the name of a variable");
@@ -393,6 +432,16 @@ impl<'a> Parser<'a> {
     fn leave(&mut self) {
         self.depth -= 1;
     }
+}
+
+/// True when a line begins with what can only be a step, or the end of a block.
+fn begins_step(line: &str) -> bool {
+    let line = line.trim_start_matches([' ', '\t', '\r']);
+    let word = &line[..line.find(|c: char| !is_word(c)).unwrap_or(line.len())];
+    let next = line[word.len()..].trim_start_matches([' ', '\t']);
+    let next_word = &next[..next.find(|c: char| !is_word(c)).unwrap_or(next.len())];
+    !word.is_empty()
+        && (next.starts_with("->") || step::VERBS.contains(&next_word) || step::KEYWORDS.contains(&word))
 }
 
 fn is_word(c: char) -> bool {

@@ -19,6 +19,30 @@ const TYPES: [(&str, TypeWord); 9] = [
     ("uuid", TypeWord::Uuid),
 ];
 
+/// The words that a pattern may begin with.
+const WORDS: [&str; 17] = [
+    "_",
+    "absent",
+    "array",
+    "base64",
+    "boolean",
+    "exactly",
+    "false",
+    "integer",
+    "not",
+    "null",
+    "number",
+    "object",
+    "string",
+    "timestamp",
+    "true",
+    "unordered",
+    "uuid",
+];
+
+/// Factors that may follow one text: each is a level of the tree.
+const FACTORS: u32 = 8;
+
 impl Parser<'_> {
     /// What travels on an arrow.
     pub(super) fn payload(&mut self) -> Parsed<Payload> {
@@ -31,6 +55,14 @@ impl Parser<'_> {
     }
 
     fn payload_with(&mut self, pattern: fn(&mut Self) -> Parsed<Pattern>) -> Parsed<Payload> {
+        // The body of an HTTP message is a payload again.
+        self.enter()?;
+        let payload = self.payload_kind(pattern);
+        self.leave();
+        payload
+    }
+
+    fn payload_kind(&mut self, pattern: fn(&mut Self) -> Parsed<Pattern>) -> Parsed<Payload> {
         self.blanks();
         let word = self.peek_word();
         let payload = match word {
@@ -61,13 +93,13 @@ impl Parser<'_> {
             "status" => {
                 self.at += word.len();
                 let status = pattern(self)?;
-                let (headers, body) = self.http_rest()?;
+                let (headers, body) = self.http_rest(pattern)?;
                 Payload::HttpResponse { status, headers, body }
             }
             method if is_method(method) => {
                 self.at += word.len();
                 let target = self.http_target()?;
-                let (headers, body) = self.http_rest()?;
+                let (headers, body) = self.http_rest(pattern)?;
                 Payload::HttpRequest { method: method.to_owned(), target, headers, body }
             }
             _ => Payload::Json(pattern(self)?),
@@ -85,8 +117,12 @@ impl Parser<'_> {
         let start = self.at;
         self.at += digits;
         if !digits.is_multiple_of(2) || self.peek().is_some_and(|c| c.is_alphanumeric()) {
+            while self.peek().is_some_and(char::is_alphanumeric) {
+                self.at += self.peek().map_or(0, char::len_utf8);
+            }
             let span = Span::new(start, self.at);
-            return self.report(diagnostic::expected(span, "bytes as pairs of hex digits", "something else"));
+            let found = format!("`{}`", &self.source[span.range()]);
+            return self.report(diagnostic::expected(span, "bytes as pairs of hex digits", &found));
         }
         let bytes =
             (0..digits).step_by(2).map(|place| u8::from_str_radix(&rest[place..place + 2], 16).unwrap_or(0));
@@ -94,13 +130,16 @@ impl Parser<'_> {
     }
 
     fn fragments(&mut self) -> Parsed<Vec<Pattern>> {
+        self.blanks();
+        let opening = self.at;
         self.need("[")?;
         self.brackets += 1;
         let mut parts = Vec::new();
         while !self.sign("]") {
+            self.still_inside(opening, "list")?;
             parts.push(self.sum()?);
             if !self.sign(",") {
-                self.need("]")?;
+                self.close("]", opening, "list")?;
                 break;
             }
         }
@@ -111,15 +150,17 @@ impl Parser<'_> {
     fn optional_text(&mut self) -> Parsed<Option<Pattern>> {
         self.blanks();
         match self.peek() {
-            Some('"' | '`' | '$' | '/' | '_') => Ok(Some(self.sum()?)),
+            Some('"' | '`' | '$' | '/' | '_' | '(') => Ok(Some(self.sum()?)),
             _ => Ok(None),
         }
     }
 
     fn http_target(&mut self) -> Parsed<Pattern> {
         self.blanks();
-        if self.peek() != Some('/') {
-            return self.sum();
+        match self.peek() {
+            Some('/') => {}
+            Some('"' | '`' | '$' | '(') => return self.sum(),
+            _ => return self.wrong("a path such as `/api`, or a text"),
         }
         let start = self.at;
         let end = self.rest().find(char::is_whitespace).unwrap_or(self.rest().len());
@@ -128,13 +169,16 @@ impl Parser<'_> {
         Ok(Pattern { kind: PatternKind::String { text, backticks: false }, span: Span::new(start, self.at) })
     }
 
-    fn http_rest(&mut self) -> Parsed<(Option<Pattern>, Option<Box<Payload>>)> {
+    fn http_rest(
+        &mut self,
+        pattern: fn(&mut Self) -> Parsed<Pattern>,
+    ) -> Parsed<(Option<Pattern>, Option<Box<Payload>>)> {
         let headers = if self.word("headers") { Some(self.primary()?) } else { None };
         self.blanks();
         let body = match self.peek() {
             None | Some('\n' | '}' | '#' | '|') => None,
             _ if self.at_cites() => None,
-            _ => Some(Box::new(self.payload()?)),
+            _ => Some(Box::new(self.payload_with(pattern)?)),
         };
         Ok((headers, body))
     }
@@ -187,7 +231,12 @@ impl Parser<'_> {
 
     fn times(&mut self) -> Parsed<Pattern> {
         let mut part = self.primary()?;
+        let mut factors = 0;
         while self.sign("*") {
+            factors += 1;
+            if factors > FACTORS {
+                return self.report(diagnostic::too_many_factors(self.here()));
+            }
             let times = self.whole_number()?;
             let span = Span::new(part.span.start, self.at);
             part = Pattern { kind: PatternKind::Times(Box::new(part), times), span };
@@ -216,7 +265,7 @@ impl Parser<'_> {
                 self.at += 1;
                 self.brackets += 1;
                 let inner = self.pattern()?;
-                self.need(")")?;
+                self.close(")", start, "pattern")?;
                 self.brackets -= 1;
                 Ok(inner.kind)
             }
@@ -262,15 +311,27 @@ impl Parser<'_> {
                     }
                     _ => match TYPES.iter().find(|(name, _)| *name == word) {
                         Some((_, type_word)) => PatternKind::Type(*type_word),
+                        None if word.is_empty() => return self.wrong_pattern(),
                         None => {
-                            self.at = start;
-                            return self.wrong("a pattern");
+                            let near = crate::flow::resolve::nearest(word, WORDS.iter().copied());
+                            let span = Span::new(start, start + word.len());
+                            return self.report(diagnostic::unknown_word(span, word, near));
                         }
                     },
                 };
                 self.at += word.len();
                 Ok(kind)
             }
+        }
+    }
+
+    fn wrong_pattern<T>(&mut self) -> Parsed<T> {
+        match self.peek() {
+            Some('\'') => {
+                let span = self.here();
+                self.report(diagnostic::single_quote(span))
+            }
+            _ => self.wrong("a pattern"),
         }
     }
 
@@ -290,7 +351,10 @@ impl Parser<'_> {
                         Ok(text) => Ok(text),
                         Err(error) => {
                             let span = Span::new(start, self.at);
-                            self.report(diagnostic::bad_string(span, &error.to_string()))
+                            let text = error.to_string();
+                            // The mark shows the place better than serde's words do.
+                            let text = text.split(" at line ").next().unwrap_or_default();
+                            self.report(diagnostic::bad_string(span, text))
                         }
                     };
                 }
@@ -375,26 +439,31 @@ impl Parser<'_> {
         let mut items = Vec::new();
         let mut open = false;
         loop {
-            self.blanks();
+            self.still_inside(opening, "array")?;
             if self.sign("]") {
                 break;
             }
-            if self.peek().is_none() {
-                return self.report(diagnostic::unclosed(Span::new(opening, opening + 1), "array"));
-            }
             if self.sign("...") {
                 open = true;
-                self.need("]")?;
+                if !self.sign("]") {
+                    self.still_inside(opening, "array")?;
+                    return self.wrong("`]`: nothing stands behind `...`");
+                }
                 break;
             }
             items.push(self.pattern()?);
             if !self.sign(",") {
-                self.need("]")?;
+                self.close("]", opening, "array")?;
                 break;
             }
         }
         self.brackets -= 1;
         Ok(PatternKind::Array { items, open, unordered })
+    }
+
+    /// The comments from here to the next thing said.
+    fn comments(&mut self) -> Vec<Trivia> {
+        self.trivia().into_iter().filter(|trivia| matches!(trivia, Trivia::Comment(_))).collect()
     }
 
     fn object(&mut self, exactly: bool) -> Parsed<PatternKind> {
@@ -404,13 +473,19 @@ impl Parser<'_> {
         let mut members = Vec::new();
         loop {
             // Comments may stand above a member, so lines matter here.
-            let leading: Vec<Trivia> = self.trivia();
+            let comments = self.at;
+            let mut leading = self.comments();
             if self.sign("}") {
+                match members.last_mut() {
+                    _ if leading.is_empty() => {}
+                    Some(Member { leading: above, .. }) => above.append(&mut leading),
+                    None => {
+                        self.diagnostics.push(diagnostic::misplaced_comment(Span::new(comments, self.at)))
+                    }
+                }
                 break;
             }
-            if self.peek().is_none() {
-                return self.report(diagnostic::unclosed(Span::new(opening, opening + 1), "object"));
-            }
+            self.still_inside(opening, "object")?;
             let start = self.at;
             let key = match self.peek() {
                 Some('$') => Key::Variable(self.variable()?),
@@ -418,14 +493,28 @@ impl Parser<'_> {
                     let text = self.quoted()?;
                     Key::Text(text, Span::new(start, self.at))
                 }
-                _ => return self.wrong("the name of a member in quotes, a variable, or `}`"),
+                _ => match self.peek_word() {
+                    "" => return self.wrong("the name of a member in quotes, a variable, or `}`"),
+                    word => {
+                        let span = Span::new(start, start + word.len());
+                        return self.report(diagnostic::bare_member(span, word));
+                    }
+                },
             };
             self.need(":")?;
             let value = self.pattern()?;
-            let leading = leading.into_iter().filter(|trivia| matches!(trivia, Trivia::Comment(_))).collect();
+            // What is said behind a member is about it, so it moves above it.
+            leading.append(&mut self.comments());
+            let more = self.sign(",");
+            while matches!(self.peek(), Some(' ' | '\t' | '\r')) {
+                self.at += 1;
+            }
+            if more && self.peek() == Some('#') {
+                leading.push(Trivia::Comment(self.comment_text()));
+            }
             members.push(Member { leading, key, value });
-            if !self.sign(",") {
-                self.need("}")?;
+            if !more {
+                self.close("}", opening, "object")?;
                 break;
             }
         }

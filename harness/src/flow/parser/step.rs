@@ -23,6 +23,10 @@ pub(super) const VERBS: [&str; 13] = [
     "vanishes",
 ];
 
+/// What begins a step that is about no single participant.
+pub(super) const KEYWORDS: [&str; 11] =
+    ["either", "every", "in", "let", "optionally", "quiet", "repeat", "served", "settle", "wait", "within"];
+
 /// What a step says, and the comment behind its opening brace.
 type Said = (StepKind, Vec<Name>, Option<String>);
 
@@ -36,6 +40,12 @@ impl Parser<'_> {
         let mut steps = Vec::new();
         loop {
             match (self.peek(), opening) {
+                (Some('}'), _) if self.stray > 0 => {
+                    self.stray -= 1;
+                    self.at += 1;
+                    leading.append(&mut self.trivia());
+                    continue;
+                }
                 (None, None) => return (steps, leading),
                 (None, Some(span)) => {
                     self.diagnostics.push(diagnostic::unclosed(span, "block"));
@@ -64,7 +74,7 @@ impl Parser<'_> {
 
     fn step(&mut self, leading: Vec<Trivia>) -> Parsed<Step> {
         let start = self.at;
-        let (kind, mut cites, mut comment) = self.step_kind()?;
+        let (mut kind, mut cites, mut comment) = self.step_kind()?;
         let end = self.at;
         if !is_block(&kind) {
             cites = self.cites()?;
@@ -72,8 +82,14 @@ impl Parser<'_> {
             comment = self.end_of_line()?;
             return Ok(Step { leading, kind, cites, comment, span: Span::new(start, end) });
         }
-        let behind = self.end_of_line()?;
-        Ok(Step { leading, kind, cites, comment: comment.or(behind), span: Span::new(start, end) })
+        if let Some(behind) = self.end_of_line()? {
+            // A closing brace has no comment of its own; what is said behind it goes up into the block.
+            match last_block(&mut kind) {
+                Some(block) => block.trailing.push(Trivia::Comment(behind)),
+                None => comment = comment.or(Some(behind)),
+            }
+        }
+        Ok(Step { leading, kind, cites, comment, span: Span::new(start, end) })
     }
 
     fn step_kind(&mut self) -> Parsed<Said> {
@@ -170,7 +186,8 @@ impl Parser<'_> {
         self.blanks();
         let verb = self.peek_word();
         if verb.is_empty() || verb.starts_with(|c: char| c.is_uppercase()) {
-            return self.report(diagnostic::unknown_step(whole, word));
+            let near = crate::flow::resolve::nearest(word, KEYWORDS.iter().copied());
+            return self.report(diagnostic::unknown_step(whole, word, near));
         }
         let span = Span::new(self.at, self.at + verb.len());
         let near = crate::flow::resolve::nearest(verb, VERBS.iter().copied());
@@ -294,7 +311,11 @@ impl Parser<'_> {
     fn block(&mut self) -> Parsed<(Block, Option<String>)> {
         self.blanks();
         let opening = self.here();
-        self.need("{")?;
+        if !self.sign("{") {
+            // The steps of the block are read as if they stood outside.
+            self.stray += u32::from(matches!(self.peek(), Some('\n')));
+            return self.wrong("`{`");
+        }
         self.enter()?;
         self.blanks();
         let comment = (self.peek() == Some('#')).then(|| self.comment_text());
@@ -320,10 +341,12 @@ impl Parser<'_> {
             let cites = self.cites()?;
             let (mut block, comment) = self.block()?;
             // A comment between the branches moves into the one below it.
-            if let Some(first) = block.steps.first_mut() {
-                let comments = trivia.into_iter().filter(|trivia| matches!(trivia, Trivia::Comment(_)));
-                first.leading.splice(0..0, comments);
-            }
+            let comments = trivia.into_iter().filter(|trivia| matches!(trivia, Trivia::Comment(_)));
+            let place = match block.steps.first_mut() {
+                Some(first) => &mut first.leading,
+                None => &mut block.trailing,
+            };
+            place.splice(0..0, comments);
             branches.push(Branch { tolerated, cites, comment, block });
         }
         Ok((StepKind::Either(branches), cites, comment))
@@ -340,4 +363,16 @@ fn is_block(kind: &StepKind) -> bool {
             | StepKind::Optionally(_)
             | StepKind::Repeat { .. }
     )
+}
+
+/// The block whose brace ends a step.
+fn last_block(kind: &mut StepKind) -> Option<&mut Block> {
+    match kind {
+        StepKind::Within { block, .. } | StepKind::Every { block, .. } | StepKind::Repeat { block, .. } => {
+            Some(block)
+        }
+        StepKind::AnyOrder(block) | StepKind::Optionally(block) => Some(block),
+        StepKind::Either(branches) => branches.last_mut().map(|branch| &mut branch.block),
+        _ => None,
+    }
 }

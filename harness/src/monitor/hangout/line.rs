@@ -7,13 +7,16 @@ use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
 
 use super::{HANDLED, Said, is_token, packet, said, sides, strings};
-use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen, What};
+use crate::monitor::{Monitor, MonitorConfig, NotJson, Party, Rulings, Seen, What};
 
 /// Section 3.4: every 20 s, give or take one.
 const PING: Duration = Duration::from_secs(20);
 const PING_TOLERANCE: Duration = Duration::from_secs(1);
 /// Tokens that must follow one another strangely before it is no chance.
 const TOKENS: usize = 3;
+
+/// A connection on which its client said nothing for so long is idle.
+const IDLE: Duration = Duration::from_secs(5);
 
 struct Line {
     server: Party,
@@ -22,6 +25,8 @@ struct Line {
     last_ping: Option<Time>,
     pings: u32,
     open: bool,
+    /// When the client last said anything but a Pong.
+    said_at: Time,
     /// The client is on its way out, or has said something unclear.
     excused: bool,
 }
@@ -165,9 +170,9 @@ impl Lines {
     /// The server ended a link whose client did nothing wrong.
     fn lost(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
         let Some(line) = self.lines.get_mut(&seen.link) else { return };
-        if line.open && !line.excused && !self.hostile {
-            let message =
-                format!("the server ended the connection of {}, who did nothing wrong", line.client.name);
+        let idle = seen.at.since(line.said_at) >= IDLE;
+        if line.open && idle && !line.excused && !self.hostile {
+            let message = format!("the server ended the connection of {}, who did nothing", line.client.name);
             rulings.broken(
                 "HANGOUT-CONN-3",
                 seen.from,
@@ -178,6 +183,19 @@ impl Lines {
             );
         }
         line.open = false;
+    }
+}
+
+/// An envelope that costs nobody the connection, whatever the server makes of odd ones.
+fn is_harmless(json: &Result<&Value, NotJson>) -> bool {
+    match said(json) {
+        Said::Envelope(envelope) if envelope.to.contains(&"server") && envelope.kind == "properties" => {
+            envelope.payload.as_object().is_some_and(|written| {
+                written.len() <= 25 && written.values().all(|value| !value.is_object() && !value.is_array())
+            })
+        }
+        Said::Envelope(_) => true,
+        Said::Unclear => false,
     }
 }
 
@@ -193,6 +211,7 @@ impl Monitor for Lines {
                     last_ping: None,
                     pings: 0,
                     open: true,
+                    said_at: seen.at,
                     excused: false,
                 };
                 self.lines.insert(seen.link, line);
@@ -206,7 +225,10 @@ impl Monitor for Lines {
                 }
             }
             What::Text { .. } if from_server => self.tokens(seen, rulings),
-            What::Text { json, text } if matches!(said(json), Said::Envelope(_)) && text.len() <= HANDLED => {
+            What::Text { json, text } if is_harmless(json) && text.len() <= HANDLED => {
+                if let Some(line) = self.lines.get_mut(&seen.link) {
+                    line.said_at = seen.at;
+                }
             }
             What::Text { .. } | What::Binary(_) | What::Raw(_) | What::Stalled if !from_server => {
                 self.hostile = true;

@@ -19,6 +19,8 @@ const SYNC_LIMIT: Duration = Duration::from_millis(1000);
 const SETTLE: Duration = Duration::from_millis(1500);
 /// Messages up to this size are handled by every server (section 5).
 const HANDLED: usize = 64 << 10;
+/// Text up to this size is nothing special.
+const PLAIN: usize = 2048;
 /// What is on the wire when a cause is noted may still arrive after it.
 const IN_FLIGHT: Duration = Duration::from_millis(50);
 
@@ -108,6 +110,8 @@ struct Envelope<'a> {
     to: Vec<&'a str>,
     /// `to` is a string, not an array.
     single: bool,
+    /// The packet holds its type and its payload and nothing else.
+    bare: bool,
     kind: &'a str,
     payload: &'a Value,
     /// The packet names a sender of its own.
@@ -132,7 +136,16 @@ fn envelope<'a>(json: &Result<&'a Value, NotJson>) -> Option<Envelope<'a>> {
         return None;
     }
     let payload = packet.get(kind)?;
-    Some(Envelope { to, single, kind, payload, forged: packet.contains_key("from") })
+    let (bare, forged) = (packet.len() == 2 && whole.as_object()?.len() == 2, packet.contains_key("from"));
+    Some(Envelope { to, single, bare, kind, payload, forged })
+}
+
+/// True for text as most programs write it: not long, in one line, without escapes, the address first. What is laid
+/// out otherwise is judged by flows of its own.
+fn is_plain(text: &str) -> bool {
+    text.len() <= PLAIN
+        && text.trim_start_matches(['{', ' ']).starts_with("\"to\"")
+        && !text.contains(|c: char| c.is_control() || c == '\\')
 }
 
 /// The client of a link, and whether what was seen came from the server: `None` for links between others.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
 
-use super::{HANDLED, Said, packet, said, sides};
+use super::{HANDLED, Said, is_plain, packet, said, sides};
 use crate::judge::schema::actual;
 use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen, What};
 use crate::pattern::json;
@@ -20,7 +20,7 @@ const ON_ITS_WAY: Duration = Duration::from_secs(10);
 const AT_ONCE: Duration = Duration::from_millis(1000);
 
 /// How a packet was addressed.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Form {
     One,
     Several,
@@ -39,6 +39,8 @@ struct Sent {
     form: Form,
     /// Those who must have it in time; emptied when it was judged.
     owed: BTreeSet<LinkId>,
+    /// Those who did not have it in time.
+    overdue: BTreeSet<LinkId>,
     kind: String,
     payload: Value,
     forged: bool,
@@ -67,6 +69,8 @@ pub(super) struct Relay {
     next: u64,
     /// The last packet delivered, by sender and reader.
     last: BTreeMap<(LinkId, LinkId), u64>,
+    /// Forms of the address by which a packet was delivered in time.
+    worked: BTreeSet<Form>,
 }
 
 impl Relay {
@@ -80,13 +84,14 @@ impl Relay {
             sent: VecDeque::new(),
             next: 0,
             last: BTreeMap::new(),
+            worked: BTreeSet::new(),
         }
     }
 
     fn client_said(&mut self, seen: &Seen<'_>) {
-        let json = match &seen.what {
-            What::Text { json, text } if text.len() <= HANDLED => said(json),
-            _ => Said::Unclear,
+        let (json, plain) = match &seen.what {
+            What::Text { json, text } if text.len() <= HANDLED => (said(json), is_plain(text)),
+            _ => (Said::Unclear, false),
         };
         let Said::Envelope(envelope) = json else {
             self.links.entry(seen.link).or_default().unclear = true;
@@ -97,15 +102,18 @@ impl Relay {
         }
         let mut named = BTreeSet::new();
         let mut vague = envelope.to.contains(&"server");
+        let mut stray = false;
         for address in &envelope.to {
             let owner = self.links.iter().find(|(_, link)| link.token.as_deref() == Some(*address));
             match owner {
-                Some((id, link)) if link.open => {
-                    named.insert(*id);
-                }
-                Some(_) => {}
+                Some((id, link)) if link.open => stray |= !named.insert(*id),
+                _ if *address == self.wildcard => {}
+                Some(_) => stray = true,
                 // It may be the token of one whose `index` was not read yet.
-                None => vague |= self.links.values().any(|link| link.token.is_none()),
+                None => {
+                    stray = true;
+                    vague |= self.links.values().any(|link| link.token.is_none());
+                }
             }
         }
         let everyone = envelope.to.contains(&self.wildcard.as_str());
@@ -115,9 +123,10 @@ impl Relay {
             (false, false) => Form::Several,
         };
         // The echo is judged by a flow of its own, and the server's own types are not relayed.
-        let own = envelope.kind == "metadata" || envelope.kind == "changes";
-        let clear =
-            !vague && !own && self.links.get(&seen.link).is_some_and(|link| link.open && !link.unclear);
+        // Odd packets and odd addresses are judged by flows of their own, which first see plain ones arrive.
+        let plain = plain && envelope.bare && !stray && is_plain_packet(envelope.kind, envelope.payload);
+        let ready = |link: &Link| link.open && !link.unclear && link.token.is_some();
+        let clear = plain && !vague && self.links.get(&seen.link).is_some_and(ready);
         let mut owed = BTreeSet::new();
         if clear && everyone {
             owed = self.links.iter().filter(|(_, link)| link.open && !link.deaf).map(|(id, _)| *id).collect();
@@ -129,6 +138,7 @@ impl Relay {
         self.sent.push_back(Sent {
             form,
             owed,
+            overdue: BTreeSet::new(),
             number: self.next,
             at: seen.at,
             sender: seen.link,
@@ -152,7 +162,7 @@ impl Relay {
             if own {
                 rulings.kept("HANGOUT-FROM-3", seen.from, seen.at);
                 if let Some(index) = packet.whole.pointer("/metadata/index").and_then(Value::as_str) {
-                    self.links.entry(seen.link).or_default().token.get_or_insert_with(|| index.to_owned());
+                    self.own_token(seen.link, index);
                 }
             } else {
                 let forged = self.sent.iter().any(|sent| sent.forged && sent.kind == packet.kind);
@@ -187,28 +197,52 @@ impl Relay {
         self.match_up(seen, packet.from, packet.kind, payload, packet.whole, rulings);
     }
 
-    /// Accuses what was owed by now and did not come.
-    fn overdue(&mut self, now: Time, rulings: &mut Rulings) {
+    fn own_token(&mut self, link: LinkId, index: &str) {
+        let taken = |(id, other): (&LinkId, &Link)| {
+            *id != link && other.open && other.token.as_deref() == Some(index)
+        };
+        let taken = self.links.iter().any(taken);
+        let own = self.links.entry(link).or_default();
+        if taken && own.token.is_none() {
+            // Whose token it is, is judged elsewhere; of relays from and to this one nothing can be said.
+            own.unclear = true;
+        } else {
+            own.token.get_or_insert_with(|| index.to_owned());
+        }
+    }
+
+    /// Notes what was owed by now and did not come.
+    fn overdue(&mut self, now: Time) {
         let limit = AT_ONCE + self.slack;
-        let Some(server) = self.server.clone() else { return };
         for sent in self.sent.iter_mut().filter(|sent| !sent.owed.is_empty() && now.since(sent.at) > limit) {
             let owed = std::mem::take(&mut sent.owed);
-            let sender_left = self.links.get(&sent.sender).is_none_or(|link| link.unclear);
-            for reader in owed {
-                let Some(link) = self.links.get(&reader) else { continue };
-                if sender_left || !link.open || link.deaf || link.unclear {
-                    continue;
-                }
+            if self.links.get(&sent.sender).is_none_or(|link| link.unclear) {
+                continue;
+            }
+            let waits = |reader: &LinkId| {
+                self.links.get(reader).is_some_and(|link| link.open && !link.deaf && !link.unclear)
+            };
+            sent.overdue = owed.into_iter().filter(waits).collect();
+        }
+    }
+
+    /// Accuses what never came. A form of the address that never worked may be one that the server does not know: that
+    /// is judged by flows that try them all.
+    fn never_came(&self, now: Time, rulings: &mut Rulings) {
+        let Some(server) = &self.server else { return };
+        for sent in &self.sent {
+            for reader in &sent.overdue {
                 let (id, how) = match sent.form {
                     Form::One => ("HANGOUT-RELAY-1", "by its token"),
                     Form::Several => ("HANGOUT-ADDR-2", "by its token in an array"),
                     Form::Everyone => ("HANGOUT-ADDR-3", "by the wildcard"),
                 };
-                let message = format!(
-                    "{} was addressed {how} and did not get the packet `{}` within 1 s",
-                    link.name, sent.kind
-                );
-                rulings.broken(id, &server, now, message, "the packet, at once", actual(&sent.payload));
+                let Some(link) = self.links.get(reader).filter(|_| self.worked.contains(&sent.form)) else {
+                    continue;
+                };
+                let message =
+                    format!("{} was addressed {how} and never got the packet `{}`", link.name, sent.kind);
+                rulings.broken(id, server, now, message, "the packet, at once", Value::Null);
             }
         }
     }
@@ -241,9 +275,28 @@ impl Relay {
             .find(|sent| by(sent) && same(sent) && meant(sent) && !sent.delivered.contains(&reader));
         if let Some(sent) = found {
             sent.delivered.insert(reader);
-            sent.owed.remove(&reader);
+            if sent.owed.remove(&reader) {
+                self.worked.insert(sent.form);
+            }
+            if sent.overdue.remove(&reader) {
+                let after = seen.at.since(sent.at).as_millis();
+                let message = format!("a packet for {} came {after} ms after it was sent", seen.to.name);
+                rulings.broken(
+                    "HANGOUT-RELAY-1",
+                    seen.from,
+                    seen.at,
+                    message,
+                    "the packet within 1 s",
+                    Value::Null,
+                );
+            }
             for id in ["HANGOUT-FROM-1", "HANGOUT-RELAY-4"] {
                 rulings.kept(id, seen.from, seen.at);
+            }
+            let others =
+                |(id, link): (&LinkId, &Link)| link.open && *id != sent.sender && !sent.named.contains(id);
+            if !sent.everyone && self.links.iter().any(others) {
+                rulings.kept("HANGOUT-RELAY-2", seen.from, seen.at);
             }
             if sent.forged {
                 rulings.kept("HANGOUT-FROM-2", seen.from, seen.at);
@@ -260,6 +313,9 @@ impl Relay {
                     actual(whole),
                 );
             } else {
+                if *last > 0 {
+                    rulings.kept("HANGOUT-RELAY-8", seen.from, seen.at);
+                }
                 *last = number;
             }
             return;
@@ -299,9 +355,22 @@ impl Relay {
     }
 }
 
+/// A packet that no server can take for anything special.
+fn is_plain_packet(kind: &str, payload: &Value) -> bool {
+    const SPECIAL: [&str; 8] =
+        ["changes", "from", "metadata", "packet", "ping", "properties", "server", "to"];
+    let simple = match payload {
+        Value::String(text) => !text.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+        Value::Number(number) => number.as_f64().is_some_and(|number| number > 0.0),
+        _ => false,
+    };
+    simple && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b' ') && !SPECIAL.contains(&kind)
+}
+
 impl Monitor for Relay {
     fn observe(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
-        self.overdue(seen.at - Duration::from_nanos(1), rulings);
+        self.overdue(seen.at - Duration::from_nanos(1));
         let Some((server, client, from_server)) = sides(seen) else { return };
         match &seen.what {
             What::Opened { .. } => {
@@ -327,11 +396,12 @@ impl Monitor for Relay {
         self.sent.iter().filter(|sent| !sent.owed.is_empty()).map(|sent| sent.at + limit).min()
     }
 
-    fn due(&mut self, now: Time, rulings: &mut Rulings) {
-        self.overdue(now, rulings);
+    fn due(&mut self, now: Time, _rulings: &mut Rulings) {
+        self.overdue(now);
     }
 
     fn finish(&mut self, now: Time, rulings: &mut Rulings) {
-        self.overdue(now, rulings);
+        self.overdue(now);
+        self.never_came(now, rulings);
     }
 }

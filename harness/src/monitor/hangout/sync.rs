@@ -6,7 +6,7 @@ use std::time::Duration;
 use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
 
-use super::{Envelope, IN_FLIGHT, SETTLE, SYNC_LIMIT, Said, packet, said, sides, strings};
+use super::{Envelope, IN_FLIGHT, SETTLE, SYNC_LIMIT, Said, is_plain, packet, said, sides, strings};
 use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen, What};
 
 /// How far `metadata` may be behind its `changes` at the end of a conversation (section 3.4, pair gap).
@@ -22,6 +22,8 @@ struct Link {
     client: Party,
     server: Party,
     opened_at: Time,
+    /// Its place in the order of events: of two at the same time, one was first.
+    opened_no: u64,
     closed_at: Option<Time>,
     token: Option<String>,
     /// Its index is somebody else's: nothing that rests on tokens can be judged here.
@@ -35,6 +37,8 @@ struct Link {
     /// Tokens told in `opened` and in `closed`.
     opened: BTreeSet<String>,
     closed: BTreeSet<String>,
+    /// When each token was first told in `closed`.
+    told_closed: BTreeMap<String, Time>,
     /// When each token was last told in `properties`.
     written: BTreeMap<String, Time>,
 }
@@ -60,6 +64,8 @@ struct Lists {
 struct Due {
     by: Time,
     since: Time,
+    /// Its place in the order of events.
+    no: u64,
     /// The link whose token it is about.
     about: LinkId,
     kind: DueKind,
@@ -70,6 +76,23 @@ enum DueKind {
     Opened,
     Closed,
     Written,
+}
+
+impl DueKind {
+    /// The requirement on the sync, the list that names the token, the requirement on that list, and what happened.
+    fn words(self) -> (&'static str, &'static str, &'static str, &'static str) {
+        match self {
+            DueKind::Opened => ("HANGOUT-SYNC-1", "opened", "HANGOUT-CHG-2", "connected"),
+            DueKind::Closed => ("HANGOUT-SYNC-2", "closed", "HANGOUT-CHG-3", "left"),
+            DueKind::Written => ("HANGOUT-SYNC-3", "properties", "HANGOUT-CHG-4", "wrote properties"),
+        }
+    }
+}
+
+/// Somebody who got `changes` in time that do not name a token. Whether it is left out or late shows later.
+struct Unnamed {
+    due: Due,
+    listener: LinkId,
 }
 
 /// What one token wrote, as far as it is certain.
@@ -85,6 +108,10 @@ pub(super) struct Sync {
     config: MonitorConfig,
     links: BTreeMap<LinkId, Link>,
     due: Vec<Due>,
+    unnamed: Vec<Unnamed>,
+    /// Some sync came too late: what is missing in others may be late too.
+    late: bool,
+    events: u64,
     writes: BTreeMap<LinkId, Writes>,
     version: Option<String>,
     /// The last thing that could lead to an announcement.
@@ -102,6 +129,9 @@ impl Sync {
             config,
             links: BTreeMap::new(),
             due: Vec::new(),
+            unnamed: Vec::new(),
+            late: false,
+            events: 0,
             writes: BTreeMap::new(),
             version: None,
             last_cause: None,
@@ -115,16 +145,23 @@ impl Sync {
         SYNC_LIMIT + self.config.slack
     }
 
+    fn owe(&mut self, at: Time, about: LinkId, kind: DueKind) {
+        self.events += 1;
+        self.due.push(Due { by: at + self.limit(), since: at, no: self.events, about, kind });
+    }
+
     fn opened(&mut self, seen: &Seen<'_>, client: &Party, server: &Party) {
         self.began.get_or_insert(seen.at);
         self.last_cause = Some(seen.at);
         self.last_move = Some(seen.at);
+        self.events += 1;
         self.links.insert(
             seen.link,
             Link {
                 client: client.clone(),
                 server: server.clone(),
                 opened_at: seen.at,
+                opened_no: self.events,
                 closed_at: None,
                 token: None,
                 confused: false,
@@ -134,15 +171,14 @@ impl Sync {
                 arrivals: VecDeque::new(),
                 opened: BTreeSet::new(),
                 closed: BTreeSet::new(),
+                told_closed: BTreeMap::new(),
                 written: BTreeMap::new(),
             },
         );
-        let (by, since) = (seen.at + self.limit(), seen.at);
-        self.due.push(Due { by, since, about: seen.link, kind: DueKind::Opened });
+        self.owe(seen.at, seen.link, DueKind::Opened);
     }
 
     fn over(&mut self, at: Time, link: LinkId) {
-        let limit = self.limit();
         let Some(one) = self.links.get_mut(&link) else { return };
         if one.closed_at.is_some() {
             return;
@@ -152,16 +188,15 @@ impl Sync {
         self.last_move = Some(at);
         // What it opened and wrote need no longer be told; that it went must be.
         self.due.retain(|due| due.about != link);
-        self.due.push(Due { by: at + limit, since: at, about: link, kind: DueKind::Closed });
+        self.owe(at, link, DueKind::Closed);
     }
 
     fn client_said(&mut self, seen: &Seen<'_>, what: &What<'_>) {
         self.last_cause = Some(seen.at);
-        let limit = self.limit();
         let writes = self.writes.entry(seen.link).or_default();
-        let envelope = match what {
-            What::Text { json, .. } => said(json),
-            _ => Said::Unclear,
+        let (envelope, plain) = match what {
+            What::Text { json, text } => (said(json), is_plain(text)),
+            _ => (Said::Unclear, false),
         };
         let Said::Envelope(envelope) = envelope else {
             writes.maybe_at = Some(seen.at);
@@ -171,13 +206,10 @@ impl Sync {
             return;
         }
         writes.maybe_at = Some(seen.at);
-        if envelope.kind == "properties" && is_certain_write(&envelope, writes) {
-            self.due.push(Due {
-                by: seen.at + limit,
-                since: seen.at,
-                about: seen.link,
-                kind: DueKind::Written,
-            });
+        // Other forms of the address are judged by flows of their own.
+        let certain = envelope.kind == "properties" && is_certain_write(&envelope, writes);
+        if certain && plain && envelope.single {
+            self.owe(seen.at, seen.link, DueKind::Written);
         }
     }
 
@@ -186,8 +218,11 @@ impl Sync {
         let owned = |name: &str| strings(body.get(name)).into_iter().map(str::to_owned).collect::<Vec<_>>();
         let lists =
             Lists { opened: owned("opened"), closed: owned("closed"), properties: owned("properties") };
-        self.quiet_broken(seen, whole, rulings);
+        if self.is_idle(seen.at) && !self.is_news(seen.link, &lists) {
+            self.quiet_broken(seen, whole, rulings);
+        }
         self.set_rules(seen, &lists, whole, rulings);
+        self.late_news(seen, &lists, rulings);
         let writers: BTreeMap<String, Option<Time>> = self
             .links
             .iter()
@@ -198,6 +233,7 @@ impl Sync {
             .collect();
         let unknown_is_ours = self.knows_everybody(seen.at);
         let settle = SETTLE + self.config.slack;
+        let (certainly, late) = (IN_FLIGHT + self.config.slack, self.late);
         let Some(link) = self.links.get_mut(&seen.link) else { return };
         if let Some((at, _)) = &link.pending {
             rulings.broken(
@@ -237,6 +273,9 @@ impl Sync {
                 rulings.kept("HANGOUT-CHG-7", seen.from, seen.at);
             }
         }
+        for token in &lists.closed {
+            link.told_closed.entry(token.clone()).or_insert(seen.at);
+        }
         for token in &lists.properties {
             let before = link.written.insert(token.clone(), seen.at);
             match (writers.get(token), before) {
@@ -248,7 +287,8 @@ impl Sync {
                     "only those whose properties were written",
                     whole.clone(),
                 ),
-                (Some(Some(wrote)), Some(before)) if *wrote + SYNC_LIMIT + settle < before => {
+                // Told once after the last write, it was told for good.
+                (Some(Some(wrote)), Some(before)) if *wrote + certainly < before && !late => {
                     repeated(seen, "properties", token, whole, rulings);
                 }
                 (None, _) if unknown_is_ours && seen.at.since(link.opened_at) > settle => rulings.broken(
@@ -285,7 +325,9 @@ impl Sync {
 
     /// Rules on the lists by themselves.
     fn set_rules(&self, seen: &Seen<'_>, lists: &Lists, whole: &Value, rulings: &mut Rulings) {
-        if lists.opened.is_empty() && lists.closed.is_empty() && lists.properties.is_empty() {
+        // Where something has happened, it is the name that is missing.
+        let owed = self.due.iter().any(|due| due.since < seen.at);
+        if lists.opened.is_empty() && lists.closed.is_empty() && lists.properties.is_empty() && !owed {
             rulings.broken(
                 "HANGOUT-SYNC-7",
                 seen.from,
@@ -318,19 +360,62 @@ impl Sync {
         }
     }
 
+    /// True when nothing has happened for a long time that could lead to a sync.
+    fn is_idle(&self, now: Time) -> bool {
+        let settle = SETTLE + self.config.slack;
+        self.config.exclusive && self.last_cause.is_some_and(|cause| now.since(cause) > settle)
+    }
+
+    /// True when the lists tell a reader anything that it was not told before.
+    fn is_news(&self, reader: LinkId, lists: &Lists) -> bool {
+        let Some(link) = self.links.get(&reader) else { return true };
+        let wrote_since = |token: &String| {
+            let writer = self.links.iter().find(|(_, writer)| writer.token.as_ref() == Some(token));
+            let wrote = writer.and_then(|(id, _)| self.writes.get(id)).and_then(|writes| writes.maybe_at);
+            link.written.get(token).is_none_or(|told| wrote.is_some_and(|wrote| wrote + IN_FLIGHT > *told))
+        };
+        lists.opened.iter().any(|token| !link.opened.contains(token))
+            || lists.closed.iter().any(|token| !link.closed.contains(token))
+            || lists.properties.iter().any(wrote_since)
+    }
+
     /// Something was told although nothing has happened for a long time.
     fn quiet_broken(&self, seen: &Seen<'_>, whole: &Value, rulings: &mut Rulings) {
-        let settle = SETTLE + self.config.slack;
-        let idle = self.last_cause.is_some_and(|cause| seen.at.since(cause) > settle);
-        if idle && self.config.exclusive {
-            rulings.broken(
-                "HANGOUT-SYNC-7",
-                seen.from,
-                seen.at,
-                "a sync came although nothing has changed for more than 1.5 s",
-                "silence while nothing changes",
-                whole.clone(),
+        rulings.broken(
+            "HANGOUT-SYNC-7",
+            seen.from,
+            seen.at,
+            "a sync came although nothing has changed for more than 1.5 s",
+            "silence while nothing changes",
+            whole.clone(),
+        );
+    }
+
+    /// A name that was missing in time comes now: it was late, not left out.
+    fn late_news(&mut self, seen: &Seen<'_>, lists: &Lists, rulings: &mut Rulings) {
+        let links = &self.links;
+        let token_of = |link: LinkId| links.get(&link).and_then(|link| link.token.clone());
+        let (told, open) = std::mem::take(&mut self.unnamed).into_iter().partition(|unnamed: &Unnamed| {
+            let list = match unnamed.due.kind {
+                DueKind::Opened => &lists.opened,
+                DueKind::Closed => &lists.closed,
+                DueKind::Written => &lists.properties,
+            };
+            unnamed.listener == seen.link
+                && token_of(unnamed.due.about).is_some_and(|token| list.contains(&token))
+        });
+        self.unnamed = open;
+        for unnamed in told as Vec<Unnamed> {
+            let (sync, list, _, event) = unnamed.due.kind.words();
+            let Some(about) = self.links.get(&unnamed.due.about) else { continue };
+            let after = seen.at.since(unnamed.due.since).as_millis();
+            let message = format!(
+                "{} {event}, and {} was told of it {after} ms later",
+                about.client.name, seen.to.name
             );
+            let expected = format!("{} in `{list}` within 1 s", about.token.as_deref().unwrap_or_default());
+            rulings.broken(sync, seen.from, seen.at, message, expected, Value::Null);
+            self.late = true;
         }
     }
 
@@ -342,6 +427,8 @@ impl Sync {
     }
 
     fn metadata(&mut self, seen: &Seen<'_>, whole: &Value, rulings: &mut Rulings) {
+        self.order(seen, whole, rulings);
+        let pending = self.links.get_mut(&seen.link).and_then(|link| link.pending.take());
         let Some(body) = whole.get("metadata") else { return };
         let (Some(index), Some(list)) = (body.get("index").and_then(Value::as_str), body.get("indexes"))
         else {
@@ -349,8 +436,6 @@ impl Sync {
         };
         let indexes = strings(Some(list));
         self.own_token(seen, index, &indexes, whole, rulings);
-        self.order(seen, whole, rulings);
-        let pending = self.links.get_mut(&seen.link).and_then(|link| link.pending.take());
         let confused = self.links.get(&seen.link).is_none_or(|link| link.confused);
         if !confused {
             self.membership(seen, index, &indexes, body, pending.map(|(_, lists)| lists), whole, rulings);
@@ -431,9 +516,7 @@ impl Sync {
 
     /// `metadata` follows `changes`, save one greeting.
     fn order(&mut self, seen: &Seen<'_>, whole: &Value, rulings: &mut Rulings) {
-        let settle = SETTLE + self.config.slack;
-        let idle = self.last_cause.is_some_and(|cause| seen.at.since(cause) > settle);
-        let exclusive = self.config.exclusive;
+        let idle = self.is_idle(seen.at);
         let Some(link) = self.links.get_mut(&seen.link) else { return };
         match &link.pending {
             Some((at, _)) => {
@@ -446,7 +529,7 @@ impl Sync {
                 }
             }
             None if !link.heard_changes && link.greetings == 0 => link.greetings += 1,
-            None if idle && exclusive => self.quiet_broken(seen, whole, rulings),
+            None if idle => self.quiet_broken(seen, whole, rulings),
             None => rulings.broken(
                 "HANGOUT-SYNC-6",
                 seen.from,
@@ -495,7 +578,12 @@ impl Sync {
             let Some(token) = link.token.as_deref() else { continue };
             let listed = present.contains(token);
             match link.closed_at {
-                None if here.opened.contains(token) && !listed && token != index => {
+                // Who was told as closed may be so already, and we have not seen it yet.
+                None if here.opened.contains(token)
+                    && !here.closed.contains(token)
+                    && !listed
+                    && token != index =>
+                {
                     whole_table = false;
                     let now = announced.opened.iter().any(|one| one == token);
                     let id = if now { "HANGOUT-META-7" } else { "HANGOUT-META-3" };
@@ -569,14 +657,14 @@ impl Sync {
     /// Judges what had to be told by now.
     fn overdue(&mut self, now: Time, rulings: &mut Rulings) {
         let (due, later): (Vec<Due>, Vec<Due>) =
-            std::mem::take(&mut self.due).into_iter().partition(|due| due.by <= now);
+            std::mem::take(&mut self.due).into_iter().partition(|due| due.by < now);
         self.due = later;
         for due in due {
             self.judge_due(&due, rulings);
         }
     }
 
-    fn judge_due(&self, due: &Due, rulings: &mut Rulings) {
+    fn judge_due(&mut self, due: &Due, rulings: &mut Rulings) {
         let Some(about) = self.links.get(&due.about) else { return };
         let Some(token) = about.token.clone().filter(|_| !about.confused) else {
             // Whoever has no token yet can only be told of by the sync that never came.
@@ -602,54 +690,89 @@ impl Sync {
             DueKind::Closed => link.closed.contains(&token),
             DueKind::Written => link.written.get(&token).is_some_and(|at| *at >= due.since),
         };
-        // Those who were there all the time; of a loss, only those who were told that it had come.
-        let listeners: Vec<&Link> = self
-            .links
-            .values()
-            .filter(|link| link.is_open() && !link.confused && link.opened_at <= due.since)
-            .filter(|link| due.kind != DueKind::Closed || link.opened.contains(&token))
-            .collect();
-        let (sync, list, id, event) = match due.kind {
-            DueKind::Opened => ("HANGOUT-SYNC-1", "opened", "HANGOUT-CHG-2", "connected"),
-            DueKind::Closed => ("HANGOUT-SYNC-2", "closed", "HANGOUT-CHG-3", "left"),
-            DueKind::Written => ("HANGOUT-SYNC-3", "properties", "HANGOUT-CHG-4", "wrote properties"),
+        // Those who were there before; of a loss, only those who were told that it had come. Who of two that came at
+        // nearly the same time was first, only the server knows.
+        let was_there = |link: &Link| match due.kind {
+            DueKind::Opened => link.opened_at + IN_FLIGHT <= due.since,
+            DueKind::Closed => link.opened_no < due.no && link.opened.contains(&token),
+            DueKind::Written => link.opened_no < due.no,
         };
-        let somebody_knows = listeners.iter().any(|link| told(link));
-        for link in &listeners {
+        let listeners: Vec<(LinkId, &Link)> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.is_open() && !link.confused && was_there(link))
+            .map(|(id, link)| (*id, link))
+            .collect();
+        let (sync, list, id, event) = due.kind.words();
+        let name = &about.client.name;
+        let expected = format!("{token} in `{list}` within 1 s");
+        let somebody_knows = listeners.iter().any(|(_, link)| told(link));
+        let mut late = false;
+        for (listener, link) in &listeners {
+            let reader = &link.client.name;
             if told(link) {
                 for kept in [sync, id, "HANGOUT-SYNC-8"] {
                     rulings.kept(kept, &link.server, due.by);
                 }
                 continue;
             }
-            let heard = link.heard_between(due.since + IN_FLIGHT, due.by);
             let (accused, message) = if somebody_knows {
-                (
-                    "HANGOUT-SYNC-8",
-                    format!(
-                        "{} was not told that {} {event}, and others were",
-                        link.client.name, about.client.name
-                    ),
-                )
-            } else if heard {
-                (
-                    id,
-                    format!(
-                        "{} {event}, and the `changes` that {} got does not name it in `{list}`",
-                        about.client.name, link.client.name
-                    ),
-                )
+                ("HANGOUT-SYNC-8", format!("{reader} was not told that {name} {event}, and others were"))
+            } else if link.heard_between(due.since + IN_FLIGHT, due.by) {
+                self.unnamed.push(Unnamed { due: Due { ..*due }, listener: *listener });
+                continue;
             } else {
-                (
-                    sync,
-                    format!(
-                        "{} {event}, and {} got no `changes` within 1 s",
-                        about.client.name, link.client.name
-                    ),
-                )
+                late = true;
+                (sync, format!("{name} {event}, and {reader} got no `changes` within 1 s"))
             };
-            let expected = format!("{token} in `{list}` within 1 s");
-            rulings.broken(accused, &link.server, due.by, message, expected, Value::Null);
+            rulings.broken(accused, &link.server, due.by, message, &expected, Value::Null);
+        }
+        // Alone it hears nothing of itself where nobody else hears of it either; who is left out shows by the others.
+        let itself = due.kind == DueKind::Opened && about.is_open() && !told(about);
+        if itself && somebody_knows {
+            let message = format!("{name} was not told of its own connection, and others were");
+            rulings.broken("HANGOUT-SYNC-8", &about.server, due.by, message, expected, Value::Null);
+        } else if due.kind == DueKind::Opened && told(about) {
+            rulings.kept("HANGOUT-SYNC-8", &about.server, due.by);
+        }
+        self.late |= late;
+    }
+
+    /// Accuses a loss that was told of somebody who is still there.
+    fn named_alive(&self, now: Time, rulings: &mut Rulings) {
+        let alive = |link: &&Link| link.is_open() && !link.confused;
+        for link in self.links.values().filter(alive) {
+            let Some(token) = &link.token else { continue };
+            let told = self.links.values().filter_map(|reader| reader.told_closed.get(token)).min();
+            if told.is_some_and(|told| now.since(*told) > self.limit()) {
+                let message = format!("{} was told as closed, and its connection is open", link.client.name);
+                rulings.broken(
+                    "HANGOUT-CHG-3",
+                    &link.server,
+                    now,
+                    message,
+                    "only those that went in `closed`",
+                    Value::Null,
+                );
+            }
+        }
+    }
+
+    /// Accuses what was never named, unless syncs are late anyway.
+    fn never_named(&mut self, rulings: &mut Rulings) {
+        for Unnamed { due, listener } in std::mem::take(&mut self.unnamed) {
+            let (Some(about), Some(link)) = (self.links.get(&due.about), self.links.get(&listener)) else {
+                continue;
+            };
+            if self.late || link.confused || about.confused {
+                continue;
+            }
+            let (_, list, id, event) = due.kind.words();
+            let (name, reader) = (&about.client.name, &link.client.name);
+            let message =
+                format!("{name} {event}, and the `changes` that {reader} got does not name it in `{list}`");
+            let expected = format!("{} in `{list}` within 1 s", about.token.as_deref().unwrap_or_default());
+            rulings.broken(id, &link.server, due.by, message, expected, Value::Null);
         }
     }
 }
@@ -670,20 +793,22 @@ fn is_certain_write(envelope: &Envelope<'_>, writes: &mut Writes) -> bool {
     let Some(written) = envelope.payload.as_object() else { return false };
     let mut certain = false;
     for (name, value) in written {
-        certain |= value.is_string() && writes.values.get(name) != Some(value);
+        let plain = value.as_str().is_some_and(|text| !text.is_empty() && text.len() <= 64);
+        certain |= plain && writes.values.get(name) != Some(value);
         if writes.values.len() < WRITES {
             writes.values.insert(name.clone(), value.clone());
         } else {
             writes.values.remove(name);
         }
     }
-    // Above the limit a server may refuse the packet (section 5).
-    certain && written.len() <= 25 && writes.values.len() <= 25
+    // Above the limit a server may refuse the packet (section 5), and odd values may make it refuse all.
+    let odd = written.values().any(|value| !value.is_string());
+    certain && !odd && written.len() <= 25 && writes.values.len() <= 25
 }
 
 impl Monitor for Sync {
     fn observe(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
-        self.overdue(seen.at - Duration::from_nanos(1), rulings);
+        self.overdue(seen.at, rulings);
         let Some((server, client, from_server)) = sides(seen) else { return };
         match &seen.what {
             What::Opened { .. } => self.opened(seen, client, server),
@@ -708,7 +833,7 @@ impl Monitor for Sync {
     }
 
     fn deadline(&self) -> Option<Time> {
-        self.due.iter().map(|due| due.by).min()
+        self.due.iter().map(|due| due.by + Duration::from_nanos(1)).min()
     }
 
     fn due(&mut self, now: Time, rulings: &mut Rulings) {
@@ -717,6 +842,8 @@ impl Monitor for Sync {
 
     fn finish(&mut self, now: Time, rulings: &mut Rulings) {
         self.overdue(now, rulings);
+        self.never_named(rulings);
+        self.named_alive(now, rulings);
         for link in self.links.values().filter(|link| link.is_open()) {
             if let Some((at, _)) = &link.pending
                 && now.since(*at) > PAIR_GAP + self.config.slack

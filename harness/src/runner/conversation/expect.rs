@@ -37,6 +37,8 @@ pub(super) enum Expect {
 /// A step that waits.
 #[derive(Debug)]
 pub(super) struct Expectation {
+    /// The link it looks at; `None` for one that looks at several.
+    link: Option<usize>,
     /// Something stands first in the queue that neither fits nor may be skipped.
     blocked: bool,
     /// Nobody else wants what blocks it either.
@@ -220,9 +222,15 @@ impl Shared {
         true
     }
 
-    /// Takes the message at `place`; what was skipped before it is used up.
-    fn take(&mut self, link: usize, place: usize) -> Option<Arrived> {
-        if self.links[link].is_datagrams() {
+    /// Takes the message at `place`; what was skipped before it is used up, unless another step that waits at the same
+    /// time may want it.
+    fn take(&mut self, id: u64, link: usize, place: usize) -> Option<Arrived> {
+        if self.links[link].is_datagrams()
+            || self
+                .expectations
+                .iter()
+                .any(|(other, expectation)| *other != id && expectation.link == Some(link))
+        {
             return self.links[link].inbox.remove(place);
         }
         for _ in 0..place {
@@ -234,9 +242,9 @@ impl Shared {
         self.links[link].inbox.pop_front()
     }
 
-    pub(super) fn register(&mut self) -> u64 {
+    pub(super) fn register(&mut self, link: Option<usize>) -> u64 {
         self.next_expectation += 1;
-        self.expectations.insert(self.next_expectation, Expectation { blocked: false, failed: false });
+        self.expectations.insert(self.next_expectation, Expectation { link, blocked: false, failed: false });
         self.next_expectation
     }
 
@@ -280,7 +288,7 @@ impl Shared {
         let scan = self.scan(link, expect, &scope.bindings.borrow(), since);
         match scan {
             Scan::Fits(place, bound) => {
-                let arrived = self.take(link, place)?;
+                let arrived = self.take(id, link, place)?;
                 *scope.bindings.borrow_mut() = bound;
                 Some(Ok(arrived))
             }
@@ -313,7 +321,7 @@ pub(super) async fn expect(
         }
     };
     loop {
-        let id = shared.borrow_mut().register();
+        let id = shared.borrow_mut().register(Some(link));
         let found = wait_for(shared, Some(hard), |shared| shared.look(id, link, &expect, scope, since)).await;
         let shared = &mut *shared.borrow_mut();
         shared.unregister(id);
@@ -390,8 +398,10 @@ fn mismatch(
         differences
     };
     // A connection that ended says nothing about the content of what did not come.
-    let accused = match &scope.window {
-        Some(window) if arrived.what.ends() && !window.cites.is_empty() => window.cites.clone(),
+    let accused = match (&scope.window, scope.survival(shared)) {
+        _ if !arrived.what.ends() => scope.accused(step),
+        (_, Some(survival)) => survival,
+        (Some(window), None) if !window.cites.is_empty() => window.cites.clone(),
         _ => scope.accused(step),
     };
     fail(shared, scope, step, accused, message, with_values(expect, scope), arrived.what.value())

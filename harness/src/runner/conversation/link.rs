@@ -110,6 +110,8 @@ pub(super) struct Link {
     pub(super) stage: Stage,
     /// Path and query of the upgrade.
     pub(super) target: String,
+    /// The subprotocols that the watched end offered, or the one that it selected.
+    pub(super) subprotocols: Vec<String>,
     pub(super) inbox: VecDeque<Arrived>,
     /// True once the other side has announced or made the end before we did.
     pub(super) ended_by_them: bool,
@@ -139,6 +141,7 @@ impl Link {
             end: LinkEnd::Datagrams(DatagramEnd::default()),
             stage: Stage::Dialling,
             target: String::new(),
+            subprotocols: Vec::new(),
             inbox: VecDeque::new(),
             ended_by_them: false,
             ended_by_us: false,

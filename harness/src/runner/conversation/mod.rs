@@ -167,6 +167,8 @@ pub(crate) struct Shared {
     unreachable: Option<String>,
     received: u64,
     served_runs: u32,
+    /// The target was seen to serve in this flow.
+    serves: bool,
     stimulated: Option<(usize, u64)>,
     /// Where the datagram sockets of the cast are, as far as that is known.
     addresses: Vec<Option<SocketAddr>>,
@@ -203,7 +205,7 @@ impl Conversation {
             bindings.bind(name, bound.clone());
         }
         let bindings = Rc::new(RefCell::new(bindings));
-        let mut settings = protocol.settings.settings.clone();
+        let mut settings = protocol.settings.values(&plan.settings.edition);
         settings.extend(plan.settings.variables.clone());
         let config = MonitorConfig {
             slack: plan.settings.slack,
@@ -239,6 +241,7 @@ impl Conversation {
             unreachable: None,
             received: 0,
             served_runs: 0,
+            serves: false,
             stimulated: None,
             addresses: addresses.iter().copied().take(plan.cast.len()).collect(),
             spare_addresses: addresses.iter().skip(plan.cast.len()).flatten().copied().collect(),
@@ -482,6 +485,7 @@ impl Shared {
         let watched = link.watched;
         match event {
             WireEvent::Request(request) => {
+                link.subprotocols = subprotocols(&request.headers);
                 link.target = request.path.clone();
                 if !request.query.is_empty() {
                     link.target = format!("{}?{}", request.path, request.query);
@@ -497,7 +501,8 @@ impl Shared {
                 }
             }
             WireEvent::Answered(response) => self.answered(index, response),
-            WireEvent::Opened(_) => {
+            WireEvent::Opened(response) => {
+                link.subprotocols = subprotocols(&response.headers);
                 link.stage = Stage::Open;
                 let target = link.target.clone();
                 self.note(index, false, format!("connected to {target}"));
@@ -516,34 +521,19 @@ impl Shared {
                     self.arrived(index, Arrival::Ended);
                 }
             }
-            WireEvent::Text(bytes) => {
-                let parsed = json::parse(&bytes);
-                let text = String::from_utf8_lossy(&bytes).into_owned();
-                self.heard = true;
-                let mut findings = Vec::new();
-                let (from, to) = (&self.parties[watched], &self.parties[self.links[index].played]);
-                let edition = &self.plan.settings.edition;
-                let as_seen = parsed.as_ref().map_err(|error| *error);
-                schema::judge_text(
-                    &self.protocol,
-                    edition,
-                    from,
-                    to,
-                    &text,
-                    as_seen,
-                    self.now,
-                    &mut findings,
-                );
-                self.findings_from(findings);
-                self.observe(index, true, &What::Text { text: &text, json: as_seen });
-                self.note(index, true, text.clone());
-                self.arrived(index, Arrival::Text { text, json: parsed });
-            }
+            WireEvent::Text(bytes) => self.text(index, &bytes),
             WireEvent::Binary(bytes) => {
                 self.heard = true;
                 let mut findings = Vec::new();
                 schema::judge_binary(&self.protocol, &self.parties[watched], &bytes, self.now, &mut findings);
+                let misplaced =
+                    !findings.is_empty() && json::parse(&bytes).is_ok_and(|value| value.is_object());
                 self.findings_from(findings);
+                if misplaced {
+                    // The wrong kind of frame was judged; what it says is judged like any other message.
+                    self.text(index, &bytes);
+                    return;
+                }
                 self.observe(index, true, &What::Binary(&bytes));
                 self.queue(index, Arrival::Binary(bytes));
             }
@@ -591,6 +581,26 @@ impl Shared {
                     self.queue(index, Arrival::Ended);
                 }
             }
+        }
+    }
+
+    fn text(&mut self, index: usize, bytes: &[u8]) {
+        let parsed = json::parse_received(bytes);
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        self.heard = true;
+        let mut findings = Vec::new();
+        let link = &self.links[index];
+        let (from, to) = (&self.parties[link.watched], &self.parties[link.played]);
+        let edition = &self.plan.settings.edition;
+        let as_seen = parsed.as_ref().map_err(|error| *error);
+        schema::judge_text(&self.protocol, edition, from, to, &text, as_seen, self.now, &mut findings);
+        // What is no message at all was judged as that, and answers no arrow.
+        let judged = !findings.is_empty() && matches!(parsed, Err(monitor::NotJson::Malformed));
+        self.findings_from(findings);
+        self.observe(index, true, &What::Text { text: &text, json: as_seen });
+        self.note(index, true, text.clone());
+        if !judged {
+            self.arrived(index, Arrival::Text { text, json: parsed });
         }
     }
 
@@ -762,6 +772,12 @@ impl Shared {
     fn is_background(&self, arrival: &Arrival) -> bool {
         expect::is_background(arrival, &self.plan.ignoring, &self.ignoring_bindings.borrow())
     }
+}
+
+/// The subprotocols that a request offers, or the one that an answer selects.
+fn subprotocols(headers: &[(String, String)]) -> Vec<String> {
+    let lists = headers.iter().filter(|(name, _)| name == "sec-websocket-protocol");
+    lists.flat_map(|(_, list)| list.split(',')).map(|one| one.trim().to_owned()).collect()
 }
 
 /// Codes that may stand in a Close frame (RFC 6455, 7.4).

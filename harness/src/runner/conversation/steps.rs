@@ -42,6 +42,8 @@ pub(super) struct Scope {
     fallback: Rc<Vec<String>>,
     /// In a `served` conversation: who is accused, and the step of the flow that asked for it.
     pub(super) liveness: Option<Rc<(Vec<String>, usize)>>,
+    /// Whom the flow accuses when the target no longer serves after a hostile step.
+    survival: Rc<Vec<String>>,
 }
 
 impl Scope {
@@ -52,6 +54,11 @@ impl Scope {
             None if step.cites.is_empty() => self.fallback.to_vec(),
             None => ids(&step.cites),
         }
+    }
+
+    /// Who is accused when a bystander's connection ends, once it was seen that the target serves at all.
+    pub(super) fn survival(&self, shared: &Shared) -> Option<Vec<String>> {
+        (shared.serves && !self.survival.is_empty()).then(|| self.survival.to_vec())
     }
 
     /// The participant under test that a step is about.
@@ -110,8 +117,15 @@ pub(super) fn flow(
         window: None,
         fallback: Rc::new(Vec::new()),
         liveness: None,
+        survival: Rc::new(survival(&plan.file.flow.steps)),
     };
     run(shared, scope, plan.file.flow.steps.clone())
+}
+
+/// What the first `served` that accuses anybody cites.
+fn survival(steps: &[Step]) -> Vec<String> {
+    let served = steps.iter().find(|step| matches!(step.kind, StepKind::Served) && !step.cites.is_empty());
+    served.map(|step| ids(&step.cites)).unwrap_or_default()
 }
 
 fn run(shared: Rc<RefCell<Shared>>, scope: Scope, steps: Vec<Step>) -> Task<Result<(), Stop>> {
@@ -378,15 +392,9 @@ async fn send(
     }
     if !shared.links[link].can_send() {
         let text = format!("{}'s connection has ended before this could be sent", shared.cast[sender].name);
-        return Err(fail(
-            shared,
-            scope,
-            step,
-            Vec::new(),
-            text,
-            "an open connection".to_owned(),
-            Value::Null,
-        ));
+        let by_them = shared.links[link].ended_by_them;
+        let accused = scope.survival(shared).filter(|_| by_them).unwrap_or_default();
+        return Err(fail(shared, scope, step, accused, text, "an open connection".to_owned(), Value::Null));
     }
     shared.transmit(scope, step, link, payload)
 }
@@ -454,7 +462,7 @@ impl Shared {
                 let bytes: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
                 self.links[link].end.send_fragments(&bytes);
                 let text = parts.concat();
-                let parsed = text_json::parse(text.as_bytes());
+                let parsed = text_json::parse_sent(text.as_bytes());
                 let json = parsed.as_ref().map_err(|error| *error);
                 self.observe(link, false, &What::Text { text: &text, json });
                 self.note(link, false, text);
@@ -498,7 +506,7 @@ impl Shared {
         self.links[link].end.send(&Message::Text(text.clone()));
         let parsed = match value {
             Some(value) => Ok(value),
-            None => text_json::parse(text.as_bytes()),
+            None => text_json::parse_sent(text.as_bytes()),
         };
         self.observe(link, false, &What::Text { text: &text, json: parsed.as_ref().map_err(|error| *error) });
         self.note(link, false, text);
@@ -531,7 +539,11 @@ async fn connects(
         let link = dial(shared, scope, step, one, options)?;
         if !refused_next {
             let (shared, scope, step) = (Rc::clone(shared), scope.clone(), step.clone());
-            tasks.push(Box::pin(async move { until_open(&shared, &scope, &step, link).await }));
+            let offered = options.subprotocol.clone().filter(|_| !step.cites.is_empty());
+            tasks.push(Box::pin(async move {
+                until_open(&shared, &scope, &step, link).await?;
+                offered.map_or(Ok(()), |offered| selected(&shared, &scope, &step, link, &offered))
+            }));
         }
     }
     all(tasks).await
@@ -592,8 +604,13 @@ fn request(
     let query = pairs(&options.query)?;
     let mut headers = pairs(&options.headers)?;
     let text_of = |pattern: &Pattern| expect::expression(pattern, &bindings).map_err(flow_error);
-    if let Some(subprotocol) = &options.subprotocol {
-        headers.push(("sec-websocket-protocol".to_owned(), text_of(subprotocol)?));
+    let offered = match &options.subprotocol {
+        Some(subprotocol) => Some(text_of(subprotocol)?),
+        None => shared.transport().subprotocol.clone(),
+    };
+    // An empty offer is none.
+    if let Some(offered) = offered.filter(|offered| !offered.is_empty()) {
+        headers.push(("sec-websocket-protocol".to_owned(), offered));
     }
     let path = match &options.path {
         Some(path) => text_of(path)?,
@@ -658,6 +675,37 @@ async fn until_open(
     Err(fail(shared, scope, step, scope.accused(step), message, "an open connection".to_owned(), actual))
 }
 
+/// The party under test must have selected one of the subprotocols offered: the protocol's own, where it is among
+/// them.
+fn selected(
+    shared: &Rc<RefCell<Shared>>,
+    scope: &Scope,
+    step: &Step,
+    link: usize,
+    offered: &Pattern,
+) -> Result<(), Stop> {
+    let shared = &mut *shared.borrow_mut();
+    let text = expect::expression(offered, &scope.bindings.borrow());
+    let text = text.map_err(|error| scope.broken_flow(step, error))?;
+    let offered: Vec<&str> = text.split(',').map(str::trim).filter(|one| !one.is_empty()).collect();
+    let own = shared.transport().subprotocol.clone();
+    let own = own.and_then(|own| offered.iter().copied().find(|one| one.eq_ignore_ascii_case(&own)));
+    let selected = &shared.links[link].subprotocols;
+    let fits = match (selected.as_slice(), own) {
+        ([one], Some(own)) => one.eq_ignore_ascii_case(own),
+        ([one], None) => offered.iter().any(|known| one.eq_ignore_ascii_case(known)),
+        ([], _) => offered.is_empty(),
+        _ => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    let found = Value::from(selected.clone());
+    let message = "the upgrade was granted with another choice of subprotocol".to_owned();
+    let expected = own.map_or_else(|| format!("one of {text}"), |own| format!("the subprotocol {own}"));
+    Err(fail(shared, scope, step, scope.accused(step), message, expected, found))
+}
+
 /// Waits until a party under test asks for a connection, and grants it.
 async fn accept(
     shared: &Rc<RefCell<Shared>>,
@@ -666,7 +714,16 @@ async fn accept(
     who: usize,
     options: &ConnectOptions,
 ) -> Result<(), Stop> {
-    let until = shared.borrow().now + shared.borrow().plan.settings.timeout;
+    let until = {
+        let shared = shared.borrow();
+        let settings = &shared.plan.settings;
+        let patience = shared.now + settings.timeout;
+        // A `within` may be more patient than the run.
+        scope
+            .window
+            .as_ref()
+            .map_or(patience, |window| patience.max(window.since + window.limit + settings.slack))
+    };
     let found = wait_for(shared, Some(until), |shared| shared.requests[who].pop_front()).await;
     let shared = &mut *shared.borrow_mut();
     let name = shared.cast[who].name.clone();
@@ -711,15 +768,25 @@ async fn accept(
             Value::from(target),
         ));
     }
-    let subprotocol = match &options.subprotocol {
+    let wanted = match &options.subprotocol {
         Some(pattern) => {
             let text = expect::expression(pattern, &scope.bindings.borrow());
             Some(text.map_err(|error| scope.broken_flow(step, error))?)
         }
-        None => None,
+        None => shared.transport().subprotocol.clone(),
     };
-    shared.links[link].end.accept(subprotocol.as_deref());
+    let offered = &shared.links[link].subprotocols;
+    let selected =
+        wanted.and_then(|wanted| offered.iter().find(|one| one.eq_ignore_ascii_case(&wanted)).cloned());
+    let missing = options.subprotocol.is_some() && selected.is_none() && !step.cites.is_empty();
+    let offered = Value::from(offered.clone());
+    shared.links[link].end.accept(selected.as_deref());
     shared.links[link].stage = Stage::Open;
+    if missing {
+        let message = format!("{name} does not offer the subprotocol");
+        let expected = options.subprotocol.as_ref().map(pattern_text).unwrap_or_default();
+        return Err(fail(shared, scope, step, scope.accused(step), message, expected, offered));
+    }
     shared.observe(link, true, &What::Opened { target: &target });
     shared.note(link, false, "accepts".to_owned());
     shared.last_cause = shared.now;
@@ -1017,6 +1084,10 @@ impl Shared {
             .collect()
     }
 
+    fn transport(&self) -> &crate::corpus::Transport {
+        self.protocol.settings.transport(&self.plan.settings.edition)
+    }
+
     /// The first message of a link that nobody has to expect to be silent about.
     fn disturbance(&self, link: usize) -> Option<usize> {
         self.links[link].inbox.iter().position(|arrived| {
@@ -1097,7 +1168,7 @@ async fn either(
         branches.iter().map(|branch| guard(shared, scope, &branch.block, began)).collect();
     let patience = guards.iter().filter_map(|guard| guard.until()).max();
     let until = patience.unwrap_or(began).max(began + shared.borrow().plan.settings.timeout);
-    let id = shared.borrow_mut().register();
+    let id = shared.borrow_mut().register(None);
     let chosen = wait_for(shared, Some(until), |shared| {
         for guard in &guards {
             if let Guard::Silence { until, .. } | Guard::Time(until) = guard {
@@ -1399,11 +1470,14 @@ async fn served(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step) -> Res
             window: None,
             fallback: Rc::new(Vec::new()),
             liveness: Some(Rc::new((ids(&step.cites), line))),
+            survival: Rc::clone(&scope.survival),
         };
         (file, inner)
     };
     run(Rc::clone(shared), inner, file.flow.steps.clone()).await?;
-    shared.borrow_mut().keep(scope, step);
+    let shared = &mut *shared.borrow_mut();
+    shared.serves = true;
+    shared.keep(scope, step);
     Ok(())
 }
 
