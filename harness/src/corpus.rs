@@ -205,7 +205,8 @@ impl Settings {
 
     /// The names of all settings.
     pub fn setting_names(&self) -> impl Iterator<Item = &String> {
-        self.settings.keys().chain(self.edition_settings.values().flat_map(BTreeMap::keys))
+        let of_editions = self.edition_settings.values().flat_map(BTreeMap::keys);
+        self.settings.keys().chain(of_editions).chain(self.reference.keys())
     }
 }
 

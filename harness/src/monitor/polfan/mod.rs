@@ -1,11 +1,12 @@
 //! Rules over a polfan conversation (polfan.md sections 2, 3, 6 and 7). Each file holds one family: [`answers`] refs
 //! and the one answer to each command, [`audience`] who may be told what and whether lists agree with the events
-//! before them, [`webapi`] HTTP statuses, [`client`] what a client may say. What the documents tolerate is tolerated
+//! before them, [`refused`] what must not happen, [`webapi`] HTTP statuses, [`client`] what a client may say. What the documents tolerate is tolerated
 //! here; what is not certain stays unsaid.
 
 mod answers;
 mod audience;
 mod client;
+mod refused;
 mod webapi;
 
 use std::borrow::Cow;
@@ -24,6 +25,7 @@ pub fn monitors(config: &MonitorConfig) -> Vec<Box<dyn Monitor>> {
     vec![
         Box::new(answers::Answers::new(config)),
         Box::new(audience::Audience::new(config)),
+        Box::new(refused::Refused::new(config)),
         Box::new(webapi::WebApi::new(config)),
         Box::new(client::ClientRules::new(config)),
     ]
@@ -38,6 +40,7 @@ pub const WATCHED: &[&str] = &[
     "POLFAN-REF-3",
     "POLFAN-REF-4",
     "POLFAN-REF-5",
+    "POLFAN-REF-7",
     "POLFAN-REF-8",
     "POLFAN-REF-9",
     "POLFAN-REF-10",
@@ -47,8 +50,10 @@ pub const WATCHED: &[&str] = &[
     "POLFAN-EVT-5",
     "POLFAN-EVT-7",
     "POLFAN-EVT-8",
+    "POLFAN-ERR-2",
     "POLFAN-CONN-1",
     "POLFAN-CONN-2",
+    "POLFAN-CONN-3",
     "POLFAN-CONN-5",
     "POLFAN-CONN-7",
     "POLFAN-API-1",
@@ -58,7 +63,6 @@ pub const WATCHED: &[&str] = &[
     "POLFAN-API-6",
     "POLFAN-SPACE-4",
     "POLFAN-ROOM-2",
-    "POLFAN-TOPIC-3",
     "POLFAN-CLI-1",
 ];
 

@@ -224,8 +224,9 @@ impl Shared {
 
     /// Takes the message at `place`; what was skipped before it is used up, unless another step that waits at the same
     /// time may want it.
-    fn take(&mut self, id: u64, link: usize, place: usize) -> Option<Arrived> {
-        if self.links[link].is_datagrams()
+    fn take(&mut self, id: u64, link: usize, place: usize, beside_others: bool) -> Option<Arrived> {
+        if beside_others
+            || self.links[link].is_datagrams()
             || self
                 .expectations
                 .iter()
@@ -288,7 +289,7 @@ impl Shared {
         let scan = self.scan(link, expect, &scope.bindings.borrow(), since);
         match scan {
             Scan::Fits(place, bound) => {
-                let arrived = self.take(id, link, place)?;
+                let arrived = self.take(id, link, place, scope.in_any_order)?;
                 *scope.bindings.borrow_mut() = bound;
                 Some(Ok(arrived))
             }

@@ -36,6 +36,8 @@ pub(super) struct Scope {
     pub(super) bindings: Rc<RefCell<Bindings>>,
     names: Rc<BTreeMap<String, Vec<usize>>>,
     pub(super) file: Arc<FlowFile>,
+    /// Inside `in any order`: what one step skips, another may want.
+    pub(super) in_any_order: bool,
     /// The innermost `within`.
     pub(super) window: Option<Window>,
     /// Who is accused by a step without citation: the block around it.
@@ -114,6 +116,7 @@ pub(super) fn flow(
         bindings,
         names: Rc::new(plan.names.clone()),
         file: Arc::clone(&plan.file),
+        in_any_order: false,
         window: None,
         fallback: Rc::new(Vec::new()),
         liveness: None,
@@ -133,15 +136,25 @@ fn run(shared: Rc<RefCell<Shared>>, scope: Scope, steps: Vec<Step>) -> Task<Resu
         for (place, step) in steps.iter().enumerate() {
             // An attempt to connect that the next step sees refused is not waited for.
             let refused_next = match (&step.kind, steps.get(place + 1).map(|next| &next.kind)) {
-                (StepKind::Connects { who, .. }, Some(StepKind::Refuses { whom, .. })) => {
-                    who.text == whom.text
-                }
+                (StepKind::Connects { who, .. }, Some(next)) => may_refuse(next, who),
                 _ => false,
             };
             run_step(&shared, &scope, step, refused_next).await?;
         }
         Ok(())
     })
+}
+
+/// True for a step in which that attempt to connect is refused, if only perhaps.
+fn may_refuse(step: &StepKind, who: &Name) -> bool {
+    match step {
+        StepKind::Refuses { whom, .. } => who.text == whom.text,
+        StepKind::Either(branches) => {
+            let first = branches.iter().filter_map(|branch| branch.block.steps.first());
+            first.into_iter().any(|step| may_refuse(&step.kind, who))
+        }
+        _ => false,
+    }
 }
 
 async fn run_step(
@@ -197,7 +210,7 @@ async fn run_step(
         StepKind::Quiet { who, duration } => quiet(shared, scope, step, who, *duration).await,
         StepKind::Settle => settle(shared).await,
         StepKind::AnyOrder(block) => {
-            let inner = scope.with_fallback(&step.cites);
+            let inner = Scope { in_any_order: true, ..scope.with_fallback(&step.cites) };
             let tasks = block
                 .steps
                 .iter()
@@ -1232,6 +1245,8 @@ enum Guard {
     Time(Time),
     /// Somebody asks for a connection.
     Asks(usize),
+    /// An attempt to connect is refused, with such a status if one is named.
+    Refused { link: usize, status: Option<Pattern> },
     /// Nothing has to be seen.
     Open,
 }
@@ -1254,6 +1269,13 @@ impl Guard {
             }
             Guard::Time(until) => shared.now >= *until,
             Guard::Asks(one) => !shared.requests[*one].is_empty(),
+            Guard::Refused { link, status } => match (&shared.links[*link].stage, status) {
+                (Stage::Refused(..), None) => true,
+                (Stage::Refused(Some(found), _), Some(status)) => {
+                    matches(status, &Value::from(*found), &scope.bindings.borrow()).is_ok()
+                }
+                _ => false,
+            },
             Guard::Open => true,
         }
     }
@@ -1298,6 +1320,8 @@ impl Guard {
             Guard::Silence { .. } => "silence".to_owned(),
             Guard::Time(_) => "nothing else".to_owned(),
             Guard::Asks(_) => "a request for a connection".to_owned(),
+            Guard::Refused { status: Some(status), .. } => format!("a refusal with HTTP {}", pattern_text(status)),
+            Guard::Refused { .. } => "a refusal".to_owned(),
             Guard::Open => "anything".to_owned(),
         }
     }
@@ -1341,6 +1365,10 @@ fn guard(shared: &Rc<RefCell<Shared>>, scope: &Scope, block: &Block, began: Time
         }
         StepKind::Connects { who: one, .. } | StepKind::Refuses { whom: one, .. } if watched(one) => {
             scope.one(one).map_or(Guard::Open, Guard::Asks)
+        }
+        StepKind::Refuses { who, whom, status } if watched(who) => {
+            let status = status.clone();
+            link_to(whom).map_or(Guard::Open, |link| Guard::Refused { link, status })
         }
         StepKind::Quiet { who, duration } => {
             let listeners: Vec<usize> =
@@ -1467,6 +1495,7 @@ async fn served(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step) -> Res
             bindings: Rc::new(RefCell::new(bindings)),
             names: Rc::new(names),
             file: Arc::clone(&file),
+            in_any_order: false,
             window: None,
             fallback: Rc::new(Vec::new()),
             liveness: Some(Rc::new((ids(&step.cites), line))),
