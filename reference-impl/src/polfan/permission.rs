@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 /// The permissions that the reference knows, and their values on the first layer.
 pub const NAMES: [(&str, bool); 8] = [
-    ("Root", false),
     ("CreateSpace", true),
     ("ManageSpace", false),
     ("ManageRole", false),
@@ -12,6 +11,7 @@ pub const NAMES: [(&str, bool); 8] = [
     ("ManageTopic", false),
     ("CreateMessage", true),
     ("ManagePermission", false),
+    ("Root", false),
 ];
 
 /// What one layer says about one permission.
