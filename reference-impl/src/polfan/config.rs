@@ -315,12 +315,16 @@ faults! {
     SkipIgnored = "skip-ignored",
     /// Sends a command (ENV-3).
     SpeaksInCommands = "speaks-in-commands",
+    /// Loses all letters beyond ASCII (TOPIC-3).
+    SpoilsLetters = "spoils-letters",
     /// Forgets the topics of a room when it describes it (ROOM-5).
     TopicsForgotten = "topics-forgotten",
     /// Trims refs (REF-6).
     TrimsRefs = "trims-refs",
     /// Has no value for permissions that nobody set (PERM-4).
     UndefinedByDefault = "undefined-by-default",
+    /// Answers types that it does not know with another code (ERR-2).
+    UnknownTypesDenied = "unknown-types-denied",
     /// Takes roles that are not held (ROLE-3).
     UnheldRolesDeassigned = "unheld-roles-deassigned",
     /// A client that hangs up when it is told an `Error` by HTTP (API-7).

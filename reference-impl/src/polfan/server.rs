@@ -215,6 +215,7 @@ impl Server {
             Err(DecodeError::MalformedId(_)) if self.has(Fault::MalformedIdUnexpected) => {
                 Err(CommandError::Unexpected)
             }
+            Err(DecodeError::Type) if self.has(Fault::UnknownTypesDenied) => Err(CommandError::AccessDenied),
             Err(DecodeError::Malformed(_)) if self.has(Fault::BadJsonUnexpected) => Err(CommandError::Unexpected),
             Err(error) => Err(CommandError::Protocol(error)),
         };

@@ -151,6 +151,9 @@ impl Answers {
             for id in [own, "POLFAN-REF-9", "POLFAN-EVT-8"] {
                 rulings.kept(id, seen.from, seen.at);
             }
+            if is_error && self.lines.len() > 1 {
+                rulings.kept("POLFAN-EVT-7", seen.from, seen.at);
+            }
             return;
         }
         if line.pending.iter().any(|pending| pending.asked == asked) {

@@ -180,6 +180,8 @@ impl Audience {
                     let message = "the joiner is told of its own arrival";
                     let expected = "`RoomMemberJoined` for those who were there before";
                     rulings.broken("POLFAN-EVT-5", seen.from, seen.at, message, expected, actual(event.whole));
+                } else {
+                    rulings.kept("POLFAN-EVT-5", seen.from, seen.at);
                 }
             }
             "RoomJoined" | "JoinedRoom" => self.room_joined(seen, &user, event, rulings),

@@ -111,15 +111,20 @@ impl Monitor for ClientRules {
                 rulings.broken("POLFAN-ENV-6", seen.from, seen.at, message, "a text frame", Value::Null);
             }
             // A session begins: the attempts before it are forgiven.
-            What::Text { json: Ok(whole), .. } => {
-                if super::text(whole, "/meta/type") == Some("Session") {
-                    self.attempts.remove(client);
-                }
+            What::Text { json: Ok(whole), .. } if super::text(whole, "/meta/type") == Some("Session") => {
+                self.attempts.remove(client);
             }
             What::Asked(request) if !from_server => self.request(seen, request, rulings),
             _ => {}
         }
     }
 
-    fn finish(&mut self, _now: Time, _rulings: &mut Rulings) {}
+    fn finish(&mut self, now: Time, rulings: &mut Rulings) {
+        for (client, attempts) in &self.attempts {
+            // Somebody who was turned away and had the time to come back.
+            if attempts.back().is_some_and(|last| now.since(*last) >= Duration::from_secs(1)) {
+                rulings.kept("POLFAN-CONN-7", client, now);
+            }
+        }
+    }
 }

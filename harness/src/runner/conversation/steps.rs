@@ -250,6 +250,9 @@ async fn arrow(
 ) -> Result<Time, Stop> {
     let mut at = shared.borrow().now;
     let (from, to) = (scope.members(from)?, scope.members(to)?);
+    // A table may hold whole requests and answers.
+    let from_table = resolve(payload, &scope.bindings.borrow());
+    let payload = if http::is_http(&from_table) { &from_table } else { payload };
     for sender in &from {
         for receiver in &to {
             let (sender, receiver) = (*sender, *receiver);

@@ -159,6 +159,11 @@ impl World {
         self.must_be_in_room(by, &room)?;
         self.must_be_permitted(by, "CreateMessage", &Place::Topic(topic.clone()))?;
         let id = self.new_id();
+        let content: String = if self.has(Fault::SpoilsLetters) {
+            content.chars().filter(char::is_ascii).collect()
+        } else {
+            content
+        };
         let message = json!({
             "id": id.as_str(),
             "author": self.user_value(by),
