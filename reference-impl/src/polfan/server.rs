@@ -215,7 +215,9 @@ impl Server {
             Err(DecodeError::MalformedId(_)) if self.has(Fault::MalformedIdUnexpected) => {
                 Err(CommandError::Unexpected)
             }
-            Err(DecodeError::Type) if self.has(Fault::UnknownTypesDenied) => Err(CommandError::AccessDenied),
+            Err(DecodeError::Type) if self.has(Fault::UnknownTypesDenied) && asked.kind.is_some() => {
+                Err(CommandError::AccessDenied)
+            }
             Err(DecodeError::Malformed(_)) if self.has(Fault::BadJsonUnexpected) => Err(CommandError::Unexpected),
             Err(error) => Err(CommandError::Protocol(error)),
         };
@@ -241,7 +243,8 @@ impl Server {
             && !asked.unreferenced
         {
             let whole: Value = serde_json::from_slice(bytes).unwrap_or_default();
-            if self.has(Fault::AcceptsLongRefs) {
+            let text = whole.pointer("/meta/ref").is_some_and(Value::is_string);
+            if self.has(Fault::AcceptsLongRefs) && text {
                 asked.reference = whole.pointer("/meta/ref").and_then(Value::as_str).map(str::to_owned);
                 asked.command = command(kind, &asked.data);
             } else if self.has(Fault::LongRefsTakeEffect)

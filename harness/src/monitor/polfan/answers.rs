@@ -8,12 +8,14 @@ use serde_json::Value;
 
 use super::{COMMANDS, REPLY, Reference, envelope, sides};
 use crate::judge::schema::actual;
-use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen, What};
+use crate::monitor::{Monitor, MonitorConfig, NotJson, Party, Rulings, Seen, What};
 
 /// Events that are only ever answers (section 2.5).
 const ANSWERS: [&str; 6] = ["Error", "Ok", "Permissions", "RoomMembers", "SpaceMembers", "SpaceRooms"];
 /// Characters that a ref may have.
 const LONGEST: usize = 36;
+/// Messages from this size on, in bytes, may end the connection (section 5).
+const LARGE: usize = 16 << 10;
 /// A leaked ref of somebody else's command, or an error for it, shows within this time.
 const RECENT: Duration = Duration::from_secs(5);
 
@@ -44,6 +46,10 @@ struct Line {
     unclear: bool,
     /// An answer came whose command cannot be told.
     stray: bool,
+    /// The client has sent what a server may end the connection for.
+    provoked: bool,
+    /// The last thing that came was an `Error` for a command of the client.
+    failed: bool,
     pending: Vec<Pending>,
 }
 
@@ -62,8 +68,18 @@ impl Answers {
     fn client_said(&mut self, seen: &Seen<'_>) {
         let Some(line) = self.lines.get_mut(&seen.link) else { return };
         let said = match &seen.what {
-            What::Text { json: Ok(whole), .. } => envelope(whole),
-            _ => None,
+            What::Text { json: Ok(whole), text } => {
+                line.provoked |= text.len() > LARGE;
+                envelope(whole)
+            }
+            What::Text { json: Err(NotJson::Malformed), text } => {
+                line.provoked |= text.len() > LARGE || text.contains('\u{fffd}');
+                None
+            }
+            _ => {
+                line.provoked = true;
+                None
+            }
         };
         let Some(said) = said.filter(|said| COMMANDS.contains(&said.kind)) else {
             line.unclear = true;
@@ -322,16 +338,32 @@ impl Monitor for Answers {
                     over: false,
                     unclear: false,
                     stray: false,
+                    provoked: false,
+                    failed: false,
                     pending: Vec::new(),
                 };
                 self.lines.insert(seen.link, line);
             }
             What::Closing { .. } | What::Closed | What::Stalled => {
-                if let Some(line) = self.lines.get_mut(&seen.link) {
-                    line.over = true;
+                let Some(line) = self.lines.get_mut(&seen.link) else { return };
+                let ended = from_server && !line.over && !matches!(seen.what, What::Stalled);
+                line.over = true;
+                if ended && line.failed && !line.provoked {
+                    let message = "the server ended the connection after an error";
+                    let expected = "that the next command is served";
+                    rulings.broken("POLFAN-ERR-6", seen.from, seen.at, message, expected, Value::Null);
                 }
             }
-            What::Text { json: Ok(whole), .. } if from_server => self.server_said(seen, whole, rulings),
+            What::Text { json: Ok(whole), .. } if from_server => {
+                self.server_said(seen, whole, rulings);
+                if let Some(line) = self.lines.get_mut(&seen.link) {
+                    let code = super::text(whole, "/data/code");
+                    line.failed = super::text(whole, "/meta/type") == Some("Error")
+                        && code != Some("AuthenticationException")
+                        && line.heard
+                        && !line.over;
+                }
+            }
             What::Text { .. } | What::Binary(_) | What::Raw(_) if !from_server => self.client_said(seen),
             _ => {}
         }

@@ -31,6 +31,8 @@ enum Presence {
     Out,
     /// Left in sight.
     Left,
+    /// Asked to join, and what came of it is not certain.
+    Unknown,
 }
 
 struct Line {
@@ -49,13 +51,27 @@ struct Pending {
     at: Time,
     /// Nothing that could change a list was under way when it was sent.
     calm: bool,
+    /// For a join: the user, the place, and what was known before.
+    before: Option<(String, String, Option<Presence>)>,
 }
 
 /// A message that members of a room are still to be told.
 struct Delivery {
     since: Time,
-    id: String,
+    topic: String,
+    author: String,
+    content: String,
     missing: BTreeSet<LinkId>,
+    /// The requirement at stake.
+    requirement: &'static str,
+}
+
+/// A message that reached somebody who had left its room.
+struct Overheard {
+    room: String,
+    server: Party,
+    at: Time,
+    whole: Value,
 }
 
 pub(super) struct Audience {
@@ -76,11 +92,17 @@ pub(super) struct Audience {
     sent: Vec<(String, String, Time, u64)>,
     /// When each user left a room, in the order of what was seen.
     left: BTreeMap<(String, String), u64>,
-    /// Rooms and spaces that users asked to join or to make.
-    asked: BTreeSet<(String, String)>,
-    makes_rooms: BTreeSet<String>,
     deliveries: Vec<Delivery>,
     delivered: BTreeSet<(LinkId, String)>,
+    /// Ids of messages, with their topics and texts.
+    messages: BTreeMap<String, (String, String)>,
+    overheard: Vec<Overheard>,
+    /// Somebody who was never in a room has heard its messages.
+    leaking: bool,
+    /// Which connections were told of which rooms as their own.
+    rooms_told: BTreeSet<(LinkId, String)>,
+    /// Spaces that users made in sight.
+    made: BTreeSet<(String, String)>,
     sequence: u64,
 }
 
@@ -100,10 +122,13 @@ impl Audience {
             pending: Vec::new(),
             sent: Vec::new(),
             left: BTreeMap::new(),
-            asked: BTreeSet::new(),
-            makes_rooms: BTreeSet::new(),
             deliveries: Vec::new(),
             delivered: BTreeSet::new(),
+            messages: BTreeMap::new(),
+            overheard: Vec::new(),
+            leaking: false,
+            rooms_told: BTreeSet::new(),
+            made: BTreeSet::new(),
             sequence: 0,
         }
     }
@@ -124,11 +149,20 @@ impl Audience {
             Reference::Text(own) if !own.is_empty() => Some(own.to_owned()),
             _ => None,
         };
+        let mut before = None;
         if let Some(place) = id(said.data, "/id") {
-            self.asked.insert((user.clone(), place));
-        }
-        if said.kind == "CreateRoom" {
-            self.makes_rooms.insert(user.clone());
+            let known = match said.kind {
+                "JoinRoom" => Some(&mut self.rooms),
+                "JoinSpace" => Some(&mut self.spaces),
+                _ => None,
+            };
+            if let Some(known) = known {
+                let presence = known.get(&(user.clone(), place.clone())).copied();
+                if presence != Some(Presence::In) {
+                    known.insert((user.clone(), place.clone()), Presence::Unknown);
+                }
+                before = Some((user.clone(), place, presence));
+            }
         }
         if said.kind == "CreateMessage"
             && let (Some(topic), Some(content)) = (id(said.data, "/topicId"), text(said.data, "/content"))
@@ -146,6 +180,7 @@ impl Audience {
             data: said.data.clone(),
             at: seen.at,
             calm,
+            before,
         };
         self.pending.push(pending);
     }
@@ -170,8 +205,19 @@ impl Audience {
             return;
         }
         let Some(user) = self.user(seen.link, seen.to) else { return };
+        if event.kind == "Error"
+            && let Some(pending) = &pending
+        {
+            self.failed(seen, &user, pending, event, rulings);
+        }
+        if event.kind == "SpaceJoined"
+            && pending.as_ref().is_some_and(|pending| pending.kind == "CreateSpace")
+            && let Some(space) = id(event.data, "/space/id")
+        {
+            self.made.insert((user.clone(), space));
+        }
         match event.kind {
-            "NewMessage" => self.message(seen, &user, event, rulings),
+            "NewMessage" => self.message(seen, &user, pending.is_some(), event, rulings),
             "RoomMembers" => self.members(seen, pending.as_ref(), event, "/user/id", rulings),
             "SpaceMembers" => self.members(seen, pending.as_ref(), event, "/user/id", rulings),
             "SpaceRooms" => self.space_rooms(seen, pending.as_ref(), event, rulings),
@@ -190,12 +236,42 @@ impl Audience {
         self.learn(&user, event);
     }
 
-    /// EVT-5: the joiner's event at somebody who asked for no such thing.
-    fn room_joined(&self, seen: &Seen<'_>, user: &str, event: &Envelope<'_>, rulings: &mut Rulings) {
+    /// A command has failed: what was known before it holds again.
+    fn failed(&mut self, seen: &Seen<'_>, user: &str, pending: &Pending, event: &Envelope<'_>, rulings: &mut Rulings) {
+        if let Some((user, place, before)) = &pending.before {
+            let known = if pending.kind == "JoinRoom" { &mut self.rooms } else { &mut self.spaces };
+            let key = (user.clone(), place.clone());
+            match before {
+                Some(before) => known.insert(key, *before),
+                None => known.remove(&key),
+            };
+        }
+        let space = match pending.kind.as_str() {
+            "GetSpaceMembers" | "GetSpaceRooms" => id(&pending.data, "/id"),
+            "CreateRoom" => id(&pending.data, "/spaceId"),
+            "JoinRoom" => id(&pending.data, "/id").and_then(|room| self.space_of.get(&room).cloned()),
+            _ => None,
+        };
+        // SPACE-5: the creator of a space is told that it is not there.
+        let key = (user.to_owned(), space.unwrap_or_default());
+        if text(event.data, "/code") == Some("UserNotFoundException")
+            && !self.blind
+            && self.made.contains(&key)
+            && self.spaces.get(&key) == Some(&Presence::In)
+        {
+            let message = format!("the creator of a space is refused `{}` for not being there", pending.kind);
+            let expected = "that the creator is in the space";
+            rulings.broken("POLFAN-SPACE-5", seen.from, seen.at, message, expected, actual(event.whole));
+        }
+    }
+
+    /// EVT-5: the joiner's event once more, at a member who has not asked for it again.
+    fn room_joined(&mut self, seen: &Seen<'_>, user: &str, event: &Envelope<'_>, rulings: &mut Rulings) {
         let Some(room) = id(event.data, "/room/id") else { return };
-        let asked = self.asked.contains(&(user.to_owned(), room.clone())) || self.makes_rooms.contains(user);
-        let known = self.rooms.get(&(user.to_owned(), room)).is_some_and(|presence| *presence == Presence::In);
-        if self.exclusive && !self.blind && !asked && known {
+        let known = self.rooms.get(&(user.to_owned(), room.clone())) == Some(&Presence::In);
+        let told = !self.rooms_told.insert((seen.link, room));
+        let own = matches!(event.reference, Reference::Text(_)) || self.moving(user);
+        if self.exclusive && !self.blind && told && known && !own && !matches!(seen.what, What::Answered(_)) {
             let message = format!("`{}` came to a member who did not join", event.kind);
             rulings.broken("POLFAN-EVT-5", seen.from, seen.at, message, "`RoomMemberJoined`", actual(event.whole));
         }
@@ -296,6 +372,7 @@ impl Audience {
             "SpaceLeft" => {
                 if let Some(space) = id(event.data, "/id") {
                     for (room, _) in self.space_of.iter().filter(|(_, known)| **known == space) {
+                        self.rooms_told.retain(|(_, told)| told != room);
                         if let Some(presence) = self.rooms.get_mut(&key(room.clone())) {
                             *presence = Presence::Left;
                             self.left.insert(key(room.clone()), self.sequence);
@@ -316,6 +393,7 @@ impl Audience {
             "RoomLeft" => {
                 if let Some(room) = id(event.data, "/id") {
                     self.left.insert(key(room.clone()), self.sequence);
+                    self.rooms_told.retain(|(_, told)| *told != room);
                     self.rooms.insert(key(room), Presence::Left);
                 }
             }
@@ -363,38 +441,51 @@ impl Audience {
     }
 
     /// EVT-1, EVT-2, ROOM-2: a message has arrived at a user.
-    fn message(&mut self, seen: &Seen<'_>, user: &str, event: &Envelope<'_>, rulings: &mut Rulings) {
+    fn message(&mut self, seen: &Seen<'_>, user: &str, answer: bool, event: &Envelope<'_>, rulings: &mut Rulings) {
         let data = event.data;
         let (Some(message), Some(topic)) = (id(data, "/message/id"), id(data, "/message/topicId")) else { return };
         let author = text(data, "/message/author/id").unwrap_or_default();
+        let content = text(data, "/message/content").unwrap_or_default();
+        let known = self.messages.insert(message.clone(), (topic.clone(), content.to_owned()));
+        if known.is_some_and(|known| known != (topic.clone(), content.to_owned())) {
+            let what = "two messages have the same id";
+            rulings.broken("POLFAN-TOPIC-3", seen.from, seen.at, what, "an id of its own", actual(event.whole));
+            return;
+        }
         let by_http = matches!(seen.what, What::Answered(_));
-        if !by_http && !self.delivered.insert((seen.link, message.clone())) {
+        if !by_http && !self.delivered.insert((seen.link, message)) {
             let what = "the same message came twice";
             rulings.broken("POLFAN-EVT-1", seen.from, seen.at, what, "one copy for each member", actual(event.whole));
             return;
         }
-        if let Some(delivery) = self.deliveries.iter_mut().find(|delivery| delivery.id == message) {
-            delivery.missing.remove(&seen.link);
-            rulings.kept("POLFAN-EVT-1", seen.from, seen.at);
+        let same = |delivery: &Delivery| {
+            delivery.topic == topic && delivery.author == author && delivery.content == content
+        };
+        let mut told = false;
+        for delivery in self.deliveries.iter_mut().filter(|delivery| same(delivery)) {
+            told = true;
+            if delivery.missing.remove(&seen.link) {
+                rulings.kept(delivery.requirement, seen.from, seen.at);
+                break;
+            }
         }
-        let content = text(data, "/message/content").unwrap_or_default();
-        let sent = self.sent.iter().rev().find(|(known, text, ..)| *known == topic && text == content).cloned();
         if self.blind {
             return;
         }
         let Some(room) = self.room_of.get(&topic).cloned() else { return };
         let presence = self.rooms.get(&(user.to_owned(), room.clone())).copied();
-        if author != user && self.exclusive {
-            self.outsider(seen, user, &room, presence, sent.as_ref().map(|sent| sent.3), event, rulings);
+        let sent = self.sent.iter().rev().find(|(known, text, ..)| *known == topic && text == content).map(|sent| sent.3);
+        if author != user && !answer && self.exclusive {
+            self.outsider(seen, user, &room, presence, sent, event, rulings);
         }
-        if !self.deliveries.iter().any(|delivery| delivery.id == message) {
-            self.expect(seen, &room, &message);
+        if answer || !told {
+            self.expect(seen, user, &room, (topic, author.to_owned(), content.to_owned()));
         }
     }
 
     #[expect(clippy::too_many_arguments, reason = "what is known about one copy of one message")]
     fn outsider(
-        &self,
+        &mut self,
         seen: &Seen<'_>,
         user: &str,
         room: &str,
@@ -403,19 +494,23 @@ impl Audience {
         event: &Envelope<'_>,
         rulings: &mut Rulings,
     ) {
-        let asked = self.pending.iter().any(|pending| pending.kind == "JoinRoom" && id(&pending.data, "/id").as_deref() == Some(room));
         match presence {
             Some(Presence::In) => rulings.kept("POLFAN-EVT-2", seen.from, seen.at),
-            _ if asked => {}
+            Some(Presence::Unknown) => {}
             Some(Presence::Left) => {
                 let left = self.left.get(&(user.to_owned(), room.to_owned()));
                 if left.zip(sent).is_some_and(|(left, sent)| *left <= sent) {
-                    let message = "a message of a room came to a user who had left it before it was sent";
-                    let expected = "nothing more of that room";
-                    rulings.broken("POLFAN-ROOM-2", seen.from, seen.at, message, expected, actual(event.whole));
+                    let overheard = Overheard {
+                        room: room.to_owned(),
+                        server: seen.from.clone(),
+                        at: seen.at,
+                        whole: actual(event.whole),
+                    };
+                    self.overheard.push(overheard);
                 }
             }
             None | Some(Presence::Out) => {
+                self.leaking = true;
                 let message = "a message came to a user who is not in its room";
                 let expected = "messages for members of the room only";
                 rulings.broken("POLFAN-EVT-2", seen.from, seen.at, message, expected, actual(event.whole));
@@ -423,28 +518,45 @@ impl Audience {
         }
     }
 
+    /// ROOM-2: a leaver hears what those who were never there do not hear.
+    fn judge_overheard(&mut self, rulings: &mut Rulings) {
+        for overheard in std::mem::take(&mut self.overheard) {
+            let outsider = self.lines.values().any(|line| {
+                let Some(user) = line.user.clone().filter(|_| line.open) else { return false };
+                let presence = self.rooms.get(&(user.clone(), overheard.room.clone()));
+                let space = self.space_of.get(&overheard.room).cloned().unwrap_or_default();
+                !matches!(presence, Some(Presence::In | Presence::Left | Presence::Unknown))
+                    && self.spaces.get(&(user, space)) == Some(&Presence::In)
+            });
+            if outsider && !self.leaking {
+                let message = "a message of a room came to a user who had left it before it was sent";
+                let expected = "nothing more of that room";
+                rulings.broken("POLFAN-ROOM-2", &overheard.server, overheard.at, message, expected, overheard.whole);
+            }
+        }
+    }
+
     /// From the first copy on, every member with an open connection is to get one.
-    fn expect(&mut self, seen: &Seen<'_>, room: &str, message: &str) {
-        let missing = self.lines.iter().filter(|(link, line)| {
+    fn expect(&mut self, seen: &Seen<'_>, receiver: &str, room: &str, what: (String, String, String)) {
+        let by_http = matches!(seen.what, What::Answered(_));
+        let members = self.lines.iter().filter(|(link, line)| {
             **link != seen.link
                 && line.open
                 && line.user.as_ref().is_some_and(|user| {
-                    self.rooms.get(&(user.clone(), room.to_owned())) == Some(&Presence::In)
+                    user != receiver
+                        && self.rooms.get(&(user.clone(), room.to_owned())) == Some(&Presence::In)
                         && !self.moving(user)
                 })
         });
-        let mut missing: BTreeSet<LinkId> = missing.map(|(link, _)| *link).collect();
+        let mut missing: BTreeSet<LinkId> = members.map(|(link, _)| *link).collect();
         // Of several connections of one user it is enough that one is told (section 3.3).
-        let mut told = BTreeSet::new();
-        if let Some(own) = self.lines.get(&seen.link).and_then(|line| line.user.clone()) {
-            told.insert(own);
-        }
         missing.retain(|link| {
             let user = self.lines.get(link).and_then(|line| line.user.clone());
-            let count = self.lines.values().filter(|line| line.open && line.user == user).count();
-            user.is_some_and(|user| !told.contains(&user)) && count == 1
+            self.lines.values().filter(|line| line.open && line.user == user).count() == 1
         });
-        self.deliveries.push(Delivery { since: seen.at, id: message.to_owned(), missing });
+        let (topic, author, content) = what;
+        let requirement = if by_http { "POLFAN-API-4" } else { "POLFAN-EVT-1" };
+        self.deliveries.push(Delivery { since: seen.at, topic, author, content, missing, requirement });
     }
 
     fn moving(&self, user: &str) -> bool {
@@ -512,8 +624,8 @@ impl Audience {
             let waiting = delivery.missing.iter().filter_map(|link| self.lines.get(link)).find(|line| line.open);
             if let Some(line) = waiting {
                 let message = format!("{} is in the room and was not told of a message", line.client.name);
-                let expected = format!("`NewMessage` with the id {}", delivery.id);
-                rulings.broken("POLFAN-EVT-1", &line.server, now, message, expected, Value::Null);
+                let expected = format!("`NewMessage` with the text {:?}", delivery.content);
+                rulings.broken(delivery.requirement, &line.server, now, message, expected, Value::Null);
             }
         }
         self.deliveries.retain(|delivery| now.since(delivery.since) < limit && !delivery.missing.is_empty());
@@ -560,5 +672,6 @@ impl Monitor for Audience {
 
     fn finish(&mut self, now: Time, rulings: &mut Rulings) {
         self.overdue(now, rulings);
+        self.judge_overheard(rulings);
     }
 }

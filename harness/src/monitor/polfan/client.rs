@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Reference, content, envelope, sides};
 use crate::judge::schema::actual;
-use crate::monitor::{Monitor, MonitorConfig, NotJson, Party, Rulings, Seen, What};
+use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen, What};
 
 /// CONN-7: so many attempts are too many in so short a time.
 const ATTEMPTS: usize = 5;
@@ -102,14 +102,6 @@ impl Monitor for ClientRules {
                 }
             }
             What::Text { json: Ok(whole), .. } if !from_server => self.said(seen, whole, rulings),
-            What::Text { json: Err(NotJson::Malformed), text } if !from_server => {
-                let shown = Value::from(crate::pattern::json::cut(text, 1000));
-                rulings.broken("POLFAN-ENV-6", seen.from, seen.at, "the message is no JSON", "an envelope", shown);
-            }
-            What::Binary(_) if !from_server => {
-                let message = "the message came as a binary frame";
-                rulings.broken("POLFAN-ENV-6", seen.from, seen.at, message, "a text frame", Value::Null);
-            }
             // A session begins: the attempts before it are forgiven.
             What::Text { json: Ok(whole), .. } if super::text(whole, "/meta/type") == Some("Session") => {
                 self.attempts.remove(client);

@@ -34,7 +34,6 @@ pub fn monitors(config: &MonitorConfig) -> Vec<Box<dyn Monitor>> {
 /// The requirements these monitors judge.
 pub const WATCHED: &[&str] = &[
     "POLFAN-ENV-1",
-    "POLFAN-ENV-6",
     "POLFAN-REF-1",
     "POLFAN-REF-2",
     "POLFAN-REF-3",
@@ -51,6 +50,7 @@ pub const WATCHED: &[&str] = &[
     "POLFAN-EVT-7",
     "POLFAN-EVT-8",
     "POLFAN-ERR-2",
+    "POLFAN-ERR-6",
     "POLFAN-CONN-1",
     "POLFAN-CONN-2",
     "POLFAN-CONN-3",
@@ -61,8 +61,12 @@ pub const WATCHED: &[&str] = &[
     "POLFAN-API-3",
     "POLFAN-API-5",
     "POLFAN-API-6",
+    "POLFAN-API-4",
     "POLFAN-SPACE-4",
+    "POLFAN-SPACE-5",
     "POLFAN-ROOM-2",
+    "POLFAN-ROOM-5",
+    "POLFAN-TOPIC-3",
     "POLFAN-CLI-1",
 ];
 

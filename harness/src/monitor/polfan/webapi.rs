@@ -62,7 +62,8 @@ impl WebApi {
         match (&asked.reference, found) {
             (Some(own), Some(found)) if own == found => rulings.kept(id, seen.from, seen.at),
             // Who was not let in may not have been listened to either.
-            (Some(_), _) if response.status == 401 || response.status >= 500 => {}
+            (Some(_), _) if response.status >= 500 => {}
+            (Some(_), _) if super::text(event.data, "/code") == Some("AuthenticationException") => {}
             (Some(own), _) => {
                 let message = format!("the command has the ref {own:?}, its answer by HTTP has another");
                 rulings.broken(id, seen.from, seen.at, message, "the same ref", shown);
