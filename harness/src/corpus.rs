@@ -50,6 +50,8 @@ pub struct Protocol {
     pub sinners: Vec<Sinner>,
     /// What `X greets Y` sends, by edition.
     pub greetings: BTreeMap<String, Greeting>,
+    /// The messages by which a role is known.
+    pub told_by: Vec<(String, Pattern)>,
 }
 
 /// A flow with its text.
@@ -140,10 +142,19 @@ pub struct Settings {
     /// Settings that differ in some editions.
     #[serde(default)]
     edition_settings: BTreeMap<String, BTreeMap<String, String>>,
+<<<<<<< HEAD
     /// Settings that only the built-in reference is known to have: what a program under test is known by has to be
     /// told with `--var`, and flows that need it are skipped otherwise.
     #[serde(default)]
     pub reference: BTreeMap<String, String>,
+=======
+    /// What is known of the built-in reference; of other targets only where `--var` tells it.
+    #[serde(default)]
+    pub reference: BTreeMap<String, String>,
+    /// Signed tokens that are made where the key is known.
+    #[serde(default)]
+    pub mint: Vec<Mint>,
+>>>>>>> main
     /// Background traffic: payloads in flow syntax.
     #[serde(default)]
     pub ignoring: Vec<String>,
@@ -258,9 +269,32 @@ pub struct Role {
     pub name: String,
     /// True when others connect to it.
     pub listens: bool,
-    /// The more general role that it plays too: what binds that role binds it as well.
+    /// True when its program may end by itself, and tells by its exit status how it went.
+    #[serde(default)]
+    pub exits: bool,
+    /// The stimulus that makes it leave. A program that is started for one order leaves unasked.
+    #[serde(default, rename = "quits-by")]
+    pub quits_by: Option<String>,
+    /// The more general role that it plays too: flows and message rules for that role are read for it as well. Which
+    /// requirements bind it, each requirement says for itself.
     #[serde(default)]
     pub is: Option<String>,
+    /// A pattern: whoever sends such a message has this role. Where several roles connect, live traffic tells them
+    /// apart by it.
+    #[serde(default, rename = "told-by")]
+    told_by: Option<String>,
+}
+
+/// A variable whose value is a JSON Web Token, signed with HS256.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mint {
+    /// The variable.
+    pub variable: String,
+    /// The variable that holds the key.
+    pub key: String,
+    /// What the token says.
+    pub claims: toml::Table,
 }
 
 /// What `X greets Y` sends.
@@ -475,14 +509,18 @@ struct Loader<'a> {
 impl Loader<'_> {
     fn protocol(&mut self) -> Option<Protocol> {
         let settings: Settings = self.toml("protocol.toml")?;
-        let mut catalogue: Catalogue = self.toml("requirements.toml")?;
-        let general = settings.roles.iter().filter_map(|role| Some((role.name.clone(), role.is.clone()?)));
-        catalogue.kinds = general.collect();
+        let catalogue: Catalogue = self.toml("requirements.toml")?;
         let greetings = settings.greetings.iter().filter_map(|(edition, entry)| {
             let message = self.accept(parse_pattern(&entry.message), "protocol.toml", &entry.message)?;
             Some((edition.clone(), Greeting { message, every: entry.every }))
         });
         let greetings = greetings.collect();
+        let told = settings.roles.iter().filter_map(|role| Some((&role.name, role.told_by.as_ref()?)));
+        let told_by = told
+            .filter_map(|(name, text)| {
+                Some((name.clone(), self.accept(parse_pattern(text), "protocol.toml", text)?))
+            })
+            .collect();
         let ignoring = settings.ignoring.iter().filter_map(|text| self.payload(text)).collect();
         let messages = settings.messages.iter().filter_map(|entry| self.message_rule(entry)).collect();
         let mut flows = Vec::new();
@@ -501,7 +539,7 @@ impl Loader<'_> {
                 sinners.extend(self.sinner(below, name));
             }
         }
-        Some(Protocol { settings, ignoring, messages, catalogue, flows, served, sinners, greetings })
+        Some(Protocol { settings, ignoring, messages, catalogue, flows, served, sinners, greetings, told_by })
     }
 
     fn shown(&self, file: &str) -> String {

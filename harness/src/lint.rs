@@ -24,7 +24,9 @@ pub fn text(source: &str, protocol: &Protocol) -> Vec<Diagnostic> {
     let (flow, mut found) = parse(source);
     let whole = !found.iter().any(Diagnostic::is_error);
     let file = FlowFile { name: String::new(), path: String::new(), source: source.to_owned(), flow };
-    found.extend(if whole { problems(&file, protocol) } else { check_part(&file.flow, &context(protocol)) });
+    let context = context(protocol);
+    found.extend(if whole { check(&file.flow, &context) } else { check_part(&file.flow, &context) });
+    found.extend(projections(&file, protocol, &context));
     in_order(found)
 }
 
@@ -54,12 +56,13 @@ pub fn protocol_name(flow: &Flow) -> Option<&Name> {
 pub fn problems(file: &FlowFile, protocol: &Protocol) -> Vec<Diagnostic> {
     let context = context(protocol);
     let mut found = check(&file.flow, &context);
-    for (role, _) in &context.roles {
-        if plan::judges_role(file, protocol, role) {
-            found.extend(check_projection(&file.flow, &context, role));
-        }
-    }
+    found.extend(projections(file, protocol, &context));
     in_order(found)
+}
+
+fn projections(file: &FlowFile, protocol: &Protocol, context: &Context) -> Vec<Diagnostic> {
+    let judged = context.roles.iter().filter(|(role, _)| plan::judges_role(file, protocol, role));
+    judged.flat_map(|(role, _)| check_projection(&file.flow, context, role)).collect()
 }
 
 /// In the order of the text; what is wrong for two roles is told once.

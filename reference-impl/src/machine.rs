@@ -395,4 +395,9 @@ pub trait Machine {
     fn is_over(&self) -> bool {
         false
     }
+
+    /// True when it could not do what it was made for: what a program shows by its exit status.
+    fn has_failed(&self) -> bool {
+        false
+    }
 }

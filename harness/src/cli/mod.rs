@@ -1,6 +1,7 @@
 //! The command line: what it takes, and what each command does with it.
 
 mod catalogue;
+mod live;
 mod output;
 mod serve;
 mod sinners;
@@ -55,8 +56,15 @@ enum What {
     #[command(
         long_about = "Test the built-in references (no further words), a server that is running (its URL), or a \
                             program that flowproof starts (--exec).\n\nExit code: 0 no fail, 1 a fail (with --strict \
-                            also a warn), 2 wrong use or a wrong flow file, 3 nothing could be judged, 5 a bug of \
-                            flowproof."
+                            also a warn), 2 wrong use or a wrong flow file, 3 nothing could be judged, or the run was cut \
+                            short without a fail, 5 a bug of flowproof.",
+        after_long_help = "Examples:\n  flowproof test                                     all built-in references, in \
+                           memory\n  flowproof test hangout ws://127.0.0.1:13372        a server that is running\n  \
+                           flowproof test hangout --exec 'my-server {port}'   a server that is started, each time it \
+                           is needed\n  flowproof test hangout --role client --exec 'my-client {url}'\n\nA flow ends \
+                           with pass, warn (only a SHOULD was broken), fail (a MUST was broken), skip, inconclusive \
+                           (???? - it could not be judged) or error (flowproof, the flow or this machine is at \
+                           fault). `flowproof explain ID` tells of a requirement."
     )]
     Test(Box<test::TestArgs>),
     /// List the flows of a protocol
@@ -71,6 +79,10 @@ enum What {
     Lint(catalogue::LintArgs),
     /// Run the reference implementation, to develop against
     Serve(serve::ServeArgs),
+    /// Stand between real clients and a real server, and judge both as they talk
+    Proxy(live::ProxyArgs),
+    /// Judge a recording: a trace, or a HAR file with WebSocket messages
+    Judge(live::JudgeArgs),
     /// Show that every planted fault is caught under its requirement, and only there
     Sinners(sinners::SinnersArgs),
     /// Show which flow or monitor keeps watch over each requirement
@@ -106,6 +118,8 @@ pub fn main() -> ExitCode {
         What::Fmt(args) => catalogue::fmt(args),
         What::Lint(args) => catalogue::lint(args, &corpus, colour),
         What::Serve(args) => serve::run(args, &corpus),
+        What::Proxy(args) => live::proxy(args, &corpus, colour),
+        What::Judge(args) => live::judge(args, &corpus, colour),
         What::Sinners(args) => sinners::run(args, &corpus, colour),
         What::Coverage(args) => catalogue::coverage(args, &corpus),
     };

@@ -12,6 +12,7 @@ use super::test::{edition, find, find_sinner, variable};
 use super::{exit, output, target};
 use crate::corpus::{Corpus, TransportKind};
 use crate::runner::stimulus as order;
+use crate::runner::variables::variables;
 use crate::world::reference::{ReferenceOptions, reference};
 
 /// What `serve` takes.
@@ -45,7 +46,8 @@ pub(super) struct ServeArgs {
 /// Runs the command.
 pub(super) fn run(args: &ServeArgs, corpus: &Corpus) -> u8 {
     match serve(args, corpus) {
-        Ok(()) => exit::OK,
+        Ok(true) => exit::OK,
+        Ok(false) => exit::FAIL,
         Err(error) => {
             output::complain(&format!("error: {error}"));
             exit::USAGE
@@ -53,7 +55,8 @@ pub(super) fn run(args: &ServeArgs, corpus: &Corpus) -> u8 {
     }
 }
 
-fn serve(args: &ServeArgs, corpus: &Corpus) -> Result<(), String> {
+/// Serves until it is over; false when a role could not do what it was told.
+fn serve(args: &ServeArgs, corpus: &Corpus) -> Result<bool, String> {
     let protocol = find(corpus, &args.protocol)?;
     let sinner = args.sinner.as_deref().map(|name| find_sinner(&protocol, name)).transpose()?;
     let known = &protocol.settings.roles;
@@ -74,7 +77,7 @@ fn serve(args: &ServeArgs, corpus: &Corpus) -> Result<(), String> {
         edition(&protocol, args.edition.as_ref().or(sinner.as_ref().and_then(|one| one.edition.as_ref())))?;
     let transport = protocol.settings.transport(&edition);
     let mut settings = protocol.settings.values(&edition);
-    settings.extend(args.vars.iter().cloned());
+    settings.extend(variables(&protocol.settings, args.vars.iter().cloned().collect(), true));
     let mut options = ReferenceOptions {
         edition: &edition,
         seed: args.seed,
@@ -105,7 +108,8 @@ fn serve(args: &ServeArgs, corpus: &Corpus) -> Result<(), String> {
         let complain = |error: &str| output::complain(&format!("warning: {error}"));
         let ran = run_loop::run(station.as_mut(), place, stimuli(), stopped(), complain).await;
         ran.map_err(|error| error.to_string())
-    })
+    })?;
+    Ok(!station.has_failed())
 }
 
 fn milliseconds_since_1970() -> Option<u64> {
@@ -155,7 +159,7 @@ fn stimuli() -> mpsc::Receiver<Stimulus> {
 }
 
 /// Ends when the program is asked to.
-async fn stopped() {
+pub(super) async fn stopped() {
     let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
         let _ = tokio::signal::ctrl_c().await;
         return;

@@ -30,7 +30,9 @@ pub(super) fn parse(url: &str, insecure: bool) -> Result<TargetUrl, String> {
         }
     };
     let (authority, path) = match rest.find('/') {
-        Some(place) => (&rest[..place], Some(rest[place..].to_owned())),
+        // The root alone says nothing of where the protocol is served.
+        Some(place) if rest.len() > place + 1 => (&rest[..place], Some(rest[place..].to_owned())),
+        Some(place) => (&rest[..place], None),
         None => (rest, None),
     };
     let name = authority.rsplit_once(':').filter(|(_, port)| port.chars().all(|c| c.is_ascii_digit()));
@@ -51,7 +53,7 @@ pub(super) fn parse(url: &str, insecure: bool) -> Result<TargetUrl, String> {
     }
     let place = match scheme {
         "udp" => Place::Peer { address: Some(address), command: None },
-        _ => Place::Listens { address, tls },
+        _ => Place::Listens { address, tls, program: None },
     };
     Ok(TargetUrl { place, address, host: authority.to_owned(), path })
 }

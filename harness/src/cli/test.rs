@@ -1,5 +1,6 @@
 //! `flowproof test`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,17 +9,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{exit, output, target};
 use crate::corpus::{Corpus, Protocol, TransportKind, parse_duration};
 use crate::flow::resolve::nearest;
-use crate::report::text::Style;
-use crate::report::{Report, human, json};
+use crate::report::text::{Style, quoted};
+use crate::report::{Report, Run, folder, github, human, json, junit, markdown, tap};
 use crate::runner::event::RunEvent;
 use crate::runner::plan::{Driver, RunSettings};
 use crate::runner::run::{BUG, RunConfig, Target, run as run_flows};
+use crate::runner::variables::variables;
 use crate::runner::verdict::Verdict;
 use crate::sinner::Sinner;
+use crate::world::process;
 
 /// Flows side by side against a program that is started, unless told otherwise: they mostly wait.
 const JOBS: usize = 8;
@@ -53,6 +57,9 @@ pub(super) struct TestArgs {
     /// How long an arrow waits, for instance 5s
     #[arg(long, value_parser = duration, value_name = "TIME")]
     timeout: Option<Duration>,
+    /// How long a program that is started may take until it listens or connects [default: 20s]
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    startup: Option<Duration>,
     /// Allowance on every time limit, for instance 250ms
     #[arg(long, value_parser = duration, value_name = "TIME")]
     slack: Option<Duration>,
@@ -98,7 +105,7 @@ pub(super) struct TestArgs {
     /// Write the events of the run as they happen, as JSON lines
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
-    /// Write report.json and one transcript a flow into this folder
+    /// Write report.html, report.json, junit.xml, badge.svg, summary.md and one transcript a flow into this folder
     #[arg(long, value_name = "DIR")]
     report_dir: Option<PathBuf>,
 }
@@ -121,6 +128,14 @@ enum Format {
     Human,
     /// The JSON report
     Json,
+    /// JUnit XML
+    Junit,
+    /// Test Anything Protocol
+    Tap,
+    /// Annotations in the log of a GitHub workflow
+    Github,
+    /// A page for the summary of a CI job
+    Markdown,
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -161,27 +176,37 @@ pub(super) fn run(args: &TestArgs, corpus: &Corpus, colour: bool) -> u8 {
         }
     };
     let style = Style::new(colour && args.format == Format::Human);
-    let mut reports = Vec::new();
+    let mut runs = Vec::new();
     for config in &configs {
-        reports.push((run_one(args, config, style, log.as_mut()), Arc::clone(&config.protocol)));
+        runs.push(run_one(args, config, style, log.as_mut()));
     }
-    if args.format == Format::Json {
-        let values: Vec<serde_json::Value> =
-            reports.iter().map(|(report, protocol)| json::report(report, &protocol.catalogue)).collect();
-        let whole = match <[serde_json::Value; 1]>::try_from(values) {
-            Ok([one]) => one,
-            Err(many) => serde_json::Value::from(many),
-        };
-        output::print(&format!("{whole:#}\n"));
+    match printed(args.format, &runs) {
+        Ok(text) => output::print(&text),
+        Err(error) => {
+            output::complain(&format!("error: the report cannot be written: {error}"));
+            return exit::BUG;
+        }
     }
     if let Some(folder) = &args.report_dir
-        && let Err(error) = write_folder(folder, &reports)
+        && let Err(error) = folder::write(folder, &runs)
     {
         output::complain(&format!("error: the report cannot be written to {}: {error}", folder.display()));
         return exit::USAGE;
     }
-    let reports: Vec<&Report> = reports.iter().map(|(report, _)| report).collect();
+    let reports: Vec<&Report> = runs.iter().map(|run| &run.report).collect();
     exit_code(&reports, args.strict)
+}
+
+/// What is printed at the end in a format for machines; a person was told everything on the way.
+fn printed(format: Format, runs: &[Run]) -> Result<String, String> {
+    Ok(match format {
+        Format::Human => String::new(),
+        Format::Json => format!("{:#}\n", json::reports(runs)),
+        Format::Junit => junit::junit(runs).map_err(|error| error.to_string())?,
+        Format::Tap => tap::tap(runs),
+        Format::Github => github::github(runs),
+        Format::Markdown => markdown::markdown(runs),
+    })
 }
 
 fn configs(args: &TestArgs, corpus: &Corpus, stop: &Arc<AtomicBool>) -> Result<Vec<RunConfig>, String> {
@@ -259,7 +284,8 @@ fn config(
     let transport = protocol.settings.transport(&edition);
     let (path, kind) = (transport.default_path.clone(), transport.kind);
     let mut settings = RunSettings::in_memory(&protocol, &edition, args.seed);
-    settings.variables = args.vars.iter().cloned().collect();
+    settings.variables = variables(&protocol.settings, given(args), in_memory);
+    settings.started = url.is_none();
     settings.driver = match args.driver {
         DriverArg::Stdin => Driver::Certain,
         DriverArg::None => Driver::None,
@@ -272,6 +298,7 @@ fn config(
     }
     settings.slack = args.slack.unwrap_or(settings.slack);
     settings.timeout = args.timeout.unwrap_or(settings.timeout);
+    settings.startup = args.startup.unwrap_or(settings.startup);
     settings.exclusive = !args.shared;
     settings.shared = args.shared;
     let target = match (url, &args.exec) {
@@ -295,6 +322,7 @@ fn config(
             Target::Url { url: url.to_owned(), place: parsed.place, address: parsed.address }
         }
         (None, Some(command)) => {
+            needs_place(command, kind, &protocol, &roles)?;
             Target::Exec { command: command.clone(), url: format!("{}://{{}}{path}", kind.scheme()) }
         }
         (None, None) => Target::Reference(sinner),
@@ -319,15 +347,57 @@ fn config(
     })
 }
 
-/// The first interrupt ends the run with its report; the second ends the program.
+/// Variables from the environment (`FLOWPROOF_VAR_TOKEN` for `token`), those of the command line put over them. What
+/// should not be seen in a list of processes comes by the environment.
+fn given(args: &TestArgs) -> BTreeMap<String, String> {
+    let named = |(name, value): (String, String)| {
+        name.strip_prefix("FLOWPROOF_VAR_").map(|name| (name.to_lowercase().replace('_', "-"), value))
+    };
+    std::env::vars().filter_map(named).chain(args.vars.iter().cloned()).collect()
+}
+
+/// A program that is started must be told where to listen, or where to connect to.
+fn needs_place(
+    command: &str,
+    kind: TransportKind,
+    protocol: &Protocol,
+    roles: &[String],
+) -> Result<(), String> {
+    let listens = protocol.settings.roles.iter().any(|role| role.listens && roles.contains(&role.name));
+    let named = |hole: &str| command.contains(hole);
+    // A peer may find the others by itself.
+    if kind == TransportKind::Udp || named("{port}") || (!listens && named("{url}")) {
+        return Ok(());
+    }
+    Err(match listens {
+        true => format!(
+            "`{command}` is not told where to listen: write {{port}} in its place, as in 'my-server --port {{port}}'"
+        ),
+        false => format!(
+            "`{command}` is not told where to connect to: write {{url}} in its place, as in 'my-client {{url}}'"
+        ),
+    })
+}
+
+/// The first interrupt, or request to terminate, ends the run with its report; the second ends the program.
 fn stop_on_interrupt(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stop = Arc::clone(stop);
+    // Signals count from here on, not from whenever the thread comes to run.
+    let (mut interrupt, mut terminate) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
     std::thread::spawn(move || {
         runtime.block_on(async {
-            while tokio::signal::ctrl_c().await.is_ok() {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
                 if stop.swap(true, Ordering::Relaxed) {
-                    std::process::exit(130);
+                    process::kill_all();
+                    std::process::exit(i32::from(exit::NOTHING_JUDGED));
                 }
                 output::complain("\ninterrupted: what was found so far follows; once more ends at once");
             }
@@ -336,7 +406,7 @@ fn stop_on_interrupt(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn run_one(args: &TestArgs, config: &RunConfig, style: Style, mut log: Option<&mut File>) -> Report {
+fn run_one(args: &TestArgs, config: &RunConfig, style: Style, mut log: Option<&mut File>) -> Run {
     let human = args.format == Format::Human;
     let mut progress = output::Progress::new(human);
     let mut events = Vec::new();
@@ -376,30 +446,32 @@ fn run_one(args: &TestArgs, config: &RunConfig, style: Style, mut log: Option<&m
     });
     progress.clear();
     let report = Report::from_events(&events, &config.protocol).expect("a run begins before it ends");
+    let run = Run { report, protocol: Arc::clone(&config.protocol), command: command(args, config) };
     if human {
+        let report = &run.report;
         let mut text = String::new();
         let detail = if args.verbose { human::Detail::Full } else { human::Detail::Short };
-        let places = human::telling(&report, detail);
+        let places = human::telling(report, detail);
         for place in &places {
             let flow = &report.flows[*place];
-            let again = again(args, config, &flow.name);
+            let again = run.again(&flow.name);
             text.push('\n');
             text.push_str(&human::failure(flow, &config.protocol, &again, detail, style));
         }
-        text.push_str(&human::left_out(&report, places.len()));
+        text.push_str(&human::left_out(report, places.len()));
         text.push('\n');
         let partial = !args.filter.is_empty() || !args.tag.is_empty() || args.shard.is_some();
-        text.push_str(&human::summary(&report, &config.protocol, partial, style));
+        text.push_str(&human::summary(report, &config.protocol, partial, style));
         if report.flows.is_empty() {
             text.push_str("no flow was selected; `flowproof list` shows what there is\n");
         }
         output::print(&text);
     }
-    report
+    run
 }
 
-/// The command that runs just this flow.
-fn again(args: &TestArgs, config: &RunConfig, flow: &str) -> String {
+/// The command that runs this again, up to the choice of a flow.
+fn command(args: &TestArgs, config: &RunConfig) -> String {
     let mut command = format!("flowproof test {}", config.protocol.settings.name);
     if let Some(url) = args.words.iter().find(|word| word.contains("://")) {
         command.push_str(&format!(" {url}"));
@@ -419,34 +491,7 @@ fn again(args: &TestArgs, config: &RunConfig, flow: &str) -> String {
     if args.seed != 1 {
         command.push_str(&format!(" --seed {}", args.seed));
     }
-    format!("{command} --filter {}", quoted(flow))
-}
-
-/// A word for a shell.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-fn write_folder(folder: &std::path::Path, reports: &[(Report, Arc<Protocol>)]) -> std::io::Result<()> {
-    let transcripts = folder.join("transcripts");
-    std::fs::create_dir_all(&transcripts)?;
-    let values: Vec<serde_json::Value> =
-        reports.iter().map(|(report, protocol)| json::report(report, &protocol.catalogue)).collect();
-    let whole = match <[serde_json::Value; 1]>::try_from(values) {
-        Ok([one]) => one,
-        Err(many) => serde_json::Value::from(many),
-    };
-    std::fs::write(folder.join("report.json"), format!("{whole:#}\n"))?;
-    for (report, _) in reports {
-        for flow in report.flows.iter().filter(|flow| flow.verdict != Verdict::Skip) {
-            let name: String = format!("{}-{}-{}", report.protocol, flow.role, flow.name)
-                .chars()
-                .map(|c| if c.is_alphanumeric() || c == '-' || c == '.' { c } else { '_' })
-                .collect();
-            std::fs::write(transcripts.join(format!("{name}.txt")), flow.transcript.to_string())?;
-        }
-    }
-    Ok(())
+    command
 }
 
 fn exit_code(reports: &[&Report], strict: bool) -> u8 {
@@ -461,6 +506,9 @@ fn exit_code(reports: &[&Report], strict: bool) -> u8 {
     } else if reports.iter().flat_map(|report| &report.flows).any(|flow| flow.verdict == Verdict::Error) {
         let judged = any(Verdict::Pass) || any(Verdict::Warn);
         if judged { exit::USAGE } else { exit::NOTHING_JUDGED }
+    } else if reports.iter().any(|report| report.cut_short) {
+        // Whatever was not run might have failed.
+        exit::NOTHING_JUDGED
     } else if any(Verdict::Pass) || any(Verdict::Warn) {
         exit::OK
     } else {

@@ -95,6 +95,10 @@ pub(crate) fn too_deep(span: Span) -> Diagnostic {
         .hint("write deep JSON as text: `text \"[\" * 1000 + \"]\" * 1000`")
 }
 
+pub(crate) fn too_many_errors(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "too many errors; the rest of the file is not read", "up to here")
+}
+
 pub(crate) fn too_many_factors(span: Span) -> Diagnostic {
     Diagnostic::error(span, "too many factors", "here").hint("one number is enough: `\"x\" * 60000`")
 }
@@ -225,13 +229,15 @@ pub(crate) fn to_oneself(span: Span, name: &str) -> Diagnostic {
     Diagnostic::error(span, format!("`{name}` cannot send to itself"), "the same participant")
 }
 
-pub(crate) fn branch_is_played(span: Span) -> Diagnostic {
-    Diagnostic::error(
-        span,
-        "a branch must begin with something that the party under test does",
-        "the harness does this itself",
-    )
-    .hint("branches are told apart by what is seen first")
+/// The same about something that the harness makes only when `role` is under test.
+pub(crate) fn made_for(diagnostic: Diagnostic, role: &str) -> Diagnostic {
+    Diagnostic { label: format!("the harness has to make this when a {role} is tested"), ..diagnostic }
+}
+
+pub(crate) fn branch_is_played(span: Span, role: &str) -> Diagnostic {
+    let message = format!("when a {role} is tested, a branch must begin with something that the {role} does");
+    Diagnostic::error(span, message, "the harness does this itself")
+        .hint("branches are told apart by what is seen first")
 }
 
 pub(crate) fn not_connected(span: Span, from: &str, to: &str) -> Diagnostic {

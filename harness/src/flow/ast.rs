@@ -310,8 +310,29 @@ pub enum StepKind {
         /// With what.
         with: Option<Pattern>,
     },
+    /// `alice exits with failure`: the program under test ends by itself.
+    Exits {
+        /// Whose program.
+        who: Name,
+        /// What its exit status is to tell; anything when none.
+        how: Option<ExitStatus>,
+    },
+    /// `server quits`: the program under test is asked to end in order.
+    Quits {
+        /// Whose program.
+        who: Name,
+    },
     /// `served`: bystanders who keep the rules are still served; runs the protocol's `served.flow` beside this one.
     Served,
+}
+
+/// What an exit status tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// Another status than 0.
+    Failure,
+    /// Status 0.
+    Success,
 }
 
 /// One branch of an `either`.

@@ -1,9 +1,10 @@
 //! Writes a flow back: the same tree, comments kept, in one style.
 
 use super::ast::{
-    Block, Bytes, CastMember, CloseSpec, ConnectOptions, Constant, Examples, Flow, HeaderItem, Key, Member,
-    Name, Pattern, PatternKind, Payload, Step, StepKind, Trivia, TypeWord,
+    Block, Bytes, CastMember, CloseSpec, ConnectOptions, Constant, Examples, ExitStatus, Flow, HeaderItem,
+    Key, Member, Name, Pattern, PatternKind, Payload, Step, StepKind, Trivia, TypeWord,
 };
+use super::parser::is_name;
 
 /// Lines that would be longer are broken at the members of their objects.
 const WIDTH: usize = 120;
@@ -35,6 +36,13 @@ pub fn pattern_text(pattern: &Pattern) -> String {
 pub fn payload_text(payload: &Payload) -> String {
     let mut text = String::new();
     write_payload(&mut text, payload, Level::OneOf, None);
+    text
+}
+
+/// A step that is no block, on one line, without its citations.
+pub fn step_text(kind: &StepKind) -> String {
+    let mut text = String::new();
+    write_step(&mut text, kind, None);
     text
 }
 
@@ -246,13 +254,9 @@ fn cast_member(member: &CastMember) -> String {
 }
 
 fn words(names: &[Name]) -> String {
-    let plain = |text: &str| {
-        text.starts_with(|c: char| c.is_alphabetic() || c == '_')
-            && text.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
-    };
     let words: Vec<String> = names
         .iter()
-        .map(|name| if plain(&name.text) { name.text.clone() } else { quote(&name.text) })
+        .map(|name| if is_name(&name.text) { name.text.clone() } else { quote(&name.text) })
         .collect();
     words.join(", ")
 }
@@ -290,8 +294,17 @@ fn write_step(out: &mut String, kind: &StepKind, broken: Option<usize>) {
             out.push_str(&format!("{} disconnects", who.text));
             write_close(out, close);
         }
+        StepKind::Exits { who, how } => {
+            let how = match how {
+                Some(ExitStatus::Failure) => " with failure",
+                Some(ExitStatus::Success) => " with success",
+                None => "",
+            };
+            out.push_str(&format!("{} exits{how}", who.text));
+        }
         StepKind::Knows { who, whom } => out.push_str(&format!("{} knows {}", who.text, whom.text)),
         StepKind::Greets { who, whom } => out.push_str(&format!("{} greets {}", who.text, whom.text)),
+        StepKind::Quits { who } => out.push_str(&format!("{} quits", who.text)),
         StepKind::Stops { who } => out.push_str(&format!("{} stops", who.text)),
         StepKind::Vanishes { who } => out.push_str(&format!("{} vanishes", who.text)),
         StepKind::Stalls { who } => out.push_str(&format!("{} stalls", who.text)),

@@ -63,8 +63,11 @@ struct Checker<'a> {
 
 type BoundNames = BTreeSet<String>;
 
+/// Tells one kind of header line from the others.
+type IsItem = fn(&HeaderItem) -> bool;
+
 /// Header lines of which there is one at the most; `cast` may be continued in a second.
-const ONCE: [(&str, fn(&HeaderItem) -> bool); 4] = [
+const ONCE: [(&str, IsItem); 4] = [
     ("protocol", |item| matches!(item, HeaderItem::Protocol(_))),
     ("cast", |item| matches!(item, HeaderItem::Cast(_))),
     ("unexpected", |item| matches!(item, HeaderItem::Unexpected(_))),
@@ -260,6 +263,8 @@ impl<'a> Checker<'a> {
             StepKind::Vanishes { who }
             | StepKind::Stalls { who }
             | StepKind::Resumes { who }
+            | StepKind::Exits { who, .. }
+            | StepKind::Quits { who }
             | StepKind::Stops { who } => self.participant(who),
             StepKind::Knows { who, whom } | StepKind::Greets { who, whom } => {
                 self.participant(who);
@@ -434,25 +439,25 @@ impl<'a> Checker<'a> {
                     // Between two that are played nothing is sent, so nothing has to be made.
                     let sent = self.role_of(from) != Some(role) && self.role_of(to) == Some(role);
                     if sent {
-                        self.sendable(payload);
+                        self.sendable(payload, role);
                     }
                 }
                 StepKind::Connects { who, options, .. } if self.role_of(who) != Some(role) => {
                     let parts = [&options.path, &options.query, &options.headers, &options.subprotocol];
-                    parts.into_iter().flatten().for_each(|part| self.diagnostics.extend(ungeneratable(part)));
-                    options.sending.iter().for_each(|payload| self.sendable(payload));
+                    parts.into_iter().flatten().for_each(|part| self.makeable(part, role));
+                    options.sending.iter().for_each(|payload| self.sendable(payload, role));
                 }
                 StepKind::Does { who, with, .. } if self.role_of(who) == Some(role) => {
-                    with.iter().for_each(|with| self.diagnostics.extend(ungeneratable(with)));
+                    with.iter().for_each(|with| self.makeable(with, role));
                 }
                 StepKind::Disconnects { who, close } | StepKind::Closes { who, close, .. }
                     if self.role_of(who) != Some(role) =>
                 {
                     let parts = [&close.code, &close.reason].into_iter().flatten();
-                    parts.for_each(|part| self.diagnostics.extend(ungeneratable(part)));
+                    parts.for_each(|part| self.makeable(part, role));
                 }
                 StepKind::Refuses { who, status, .. } if self.role_of(who) != Some(role) => {
-                    status.iter().for_each(|status| self.diagnostics.extend(ungeneratable(status)));
+                    status.iter().for_each(|status| self.makeable(status, role));
                 }
                 StepKind::Let { value, .. } => self.diagnostics.extend(ungeneratable(value)),
                 StepKind::Either(branches) => {
@@ -467,7 +472,7 @@ impl<'a> Checker<'a> {
                             _ => continue,
                         };
                         if self.role_of(actor).is_some_and(|played| played != role) {
-                            self.diagnostics.push(diagnostic::branch_is_played(first.span));
+                            self.diagnostics.push(diagnostic::branch_is_played(first.span, role));
                         }
                     }
                 }
@@ -479,17 +484,28 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn sendable(&mut self, payload: &Payload) {
+    fn sendable(&mut self, payload: &Payload, role: &str) {
         match payload {
-            Payload::Json(pattern) | Payload::Text(pattern) => {
-                self.diagnostics.extend(ungeneratable(pattern))
-            }
+            Payload::Json(pattern) | Payload::Text(pattern) => self.makeable(pattern, role),
             Payload::HttpRequest { headers, body, .. } | Payload::HttpResponse { headers, body, .. } => {
-                headers.iter().for_each(|headers| self.diagnostics.extend(ungeneratable(headers)));
-                body.iter().for_each(|body| self.sendable(body));
+                headers.iter().for_each(|headers| self.makeable(headers, role));
+                body.iter().for_each(|body| self.sendable(body, role));
             }
-            _ => {}
+            Payload::Binary(Bytes::Expression(pattern)) | Payload::Raw(Bytes::Expression(pattern)) => {
+                self.makeable(pattern, role);
+            }
+            Payload::Binary(_) | Payload::Raw(_) => {}
+            Payload::Fragments(parts) => parts.iter().for_each(|part| self.makeable(part, role)),
+            Payload::Ping(text) | Payload::Pong(text) => {
+                text.iter().for_each(|text| self.makeable(text, role))
+            }
         }
+    }
+
+    /// What the harness has to make when `role` is under test.
+    fn makeable(&mut self, pattern: &Pattern, role: &str) {
+        let found = ungeneratable(pattern).into_iter();
+        self.diagnostics.extend(found.map(|one| diagnostic::made_for(one, role)));
     }
 }
 

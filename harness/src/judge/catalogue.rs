@@ -1,6 +1,5 @@
 //! The requirements of a protocol: one list from which citations, `explain`, coverage and the reports are made.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -63,6 +62,9 @@ pub struct Requirement {
     /// Why nobody outside can observe it, when that is so.
     #[serde(default)]
     pub untested: Option<String>,
+    /// Roles that it binds in which nobody can observe it, and why.
+    #[serde(default)]
+    pub untested_for: std::collections::BTreeMap<String, String>,
 }
 
 /// All requirements of a protocol, in the order of its document.
@@ -71,9 +73,6 @@ pub struct Requirement {
 pub struct Catalogue {
     #[serde(default, rename = "requirement")]
     requirements: Vec<Requirement>,
-    /// The more general role that a role plays too, from `protocol.toml`.
-    #[serde(skip)]
-    pub kinds: BTreeMap<String, String>,
 }
 
 impl Catalogue {
@@ -107,10 +106,19 @@ impl Catalogue {
         self.get(id).map_or(Level::Must, |requirement| requirement.level)
     }
 
+    /// True when `id` binds `role` in an edition.
+    pub fn binds_in(&self, id: &str, role: &str, edition: &str) -> bool {
+        self.binds(id, role) && self.is_of(id, edition)
+    }
+
+    /// True unless `id` is known to belong to other editions only.
+    pub fn is_of(&self, id: &str, edition: &str) -> bool {
+        self.get(id)
+            .is_none_or(|known| known.editions.is_empty() || known.editions.iter().any(|one| one == edition))
+    }
+
     /// True when `id` binds `role`.
     pub fn binds(&self, id: &str, role: &str) -> bool {
-        let kind = self.kinds.get(role).map_or(role, String::as_str);
-        self.get(id)
-            .is_some_and(|requirement| requirement.roles.iter().any(|bound| bound == role || bound == kind))
+        self.get(id).is_some_and(|requirement| requirement.roles.iter().any(|bound| bound == role))
     }
 }

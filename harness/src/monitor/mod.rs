@@ -10,8 +10,14 @@ use serde_json::Value;
 
 use crate::judge::finding::{Finding, Judge, Ruling};
 
+pub mod clusterio;
+pub mod cow;
 pub mod hangout;
+<<<<<<< HEAD
 pub mod polfan;
+=======
+pub mod ptpchat;
+>>>>>>> main
 
 /// One end of a link.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,6 +122,8 @@ pub struct MonitorConfig {
 pub struct Rulings {
     /// In the order said.
     pub findings: Vec<Finding>,
+    /// Why nothing more can be judged: the party under test plainly speaks another edition.
+    pub other_edition: Option<String>,
 }
 
 impl Rulings {
@@ -135,6 +143,30 @@ impl Rulings {
         actual: Value,
     ) {
         self.push(requirement, Ruling::Broken, by, at, message.into(), expected.into(), actual);
+    }
+
+    /// The party under test plainly speaks another edition of the protocol: what it says cannot be judged by this one.
+    pub fn speaks(&mut self, edition: &str, by: &Party, sign: &str) {
+        if by.under_test {
+            let text = format!(
+                "{} speaks edition {edition} ({sign}); run with --edition {edition} to judge it",
+                by.name
+            );
+            self.other_edition.get_or_insert(text);
+        }
+    }
+
+    /// A lawful but poorer reading was seen; the verdict is a warning.
+    pub fn tolerated(
+        &mut self,
+        requirement: &'static str,
+        by: &Party,
+        at: Time,
+        message: impl Into<String>,
+        expected: impl Into<String>,
+        actual: Value,
+    ) {
+        self.push(requirement, Ruling::Tolerated, by, at, message.into(), expected.into(), actual);
     }
 
     /// Lawful, but worth telling; the verdict stands as it is.
@@ -200,8 +232,14 @@ pub trait Monitor {
 /// The monitors of a built-in protocol; none for an unknown name.
 pub fn monitors(protocol: &str, config: &MonitorConfig) -> Vec<Box<dyn Monitor>> {
     match protocol {
+        "cow" => cow::monitors(config),
+        "clusterio" => clusterio::monitors(config),
         "hangout" => hangout::monitors(config),
+<<<<<<< HEAD
         "polfan" => polfan::monitors(config),
+=======
+        "ptpchat" => ptpchat::monitors(config),
+>>>>>>> main
         _ => Vec::new(),
     }
 }
@@ -209,8 +247,14 @@ pub fn monitors(protocol: &str, config: &MonitorConfig) -> Vec<Box<dyn Monitor>>
 /// The requirements that the monitors of a protocol judge.
 pub fn watched(protocol: &str) -> &'static [&'static str] {
     match protocol {
+        "cow" => cow::WATCHED,
+        "clusterio" => clusterio::WATCHED,
         "hangout" => hangout::WATCHED,
+<<<<<<< HEAD
         "polfan" => polfan::WATCHED,
+=======
+        "ptpchat" => ptpchat::WATCHED,
+>>>>>>> main
         _ => &[],
     }
 }

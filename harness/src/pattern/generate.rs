@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::bindings::{Bindings, Bound};
 use super::matching::matches;
 use crate::flow::ast::{Constant, Key, Pattern, PatternKind, TypeWord};
+use crate::flow::format::pattern_text;
 
 /// How often an open-ended repetition in a regex is repeated at the most beyond its minimum.
 const REGEX_REPEATS: u32 = 6;
@@ -32,7 +33,7 @@ pub enum Ungeneratable {
     #[error("${0} is not bound yet")]
     Unbound(String),
     /// A variable that must be a string here is not one.
-    #[error("${0} is not a string")]
+    #[error("{0} is not a text")]
     NotText(String),
     /// A payload of another kind stands where JSON must be.
     #[error("${0} stands for a payload that is not JSON")]
@@ -133,9 +134,22 @@ pub fn text_of(pattern: &Pattern, bindings: &Bindings) -> Result<String, Ungener
         }
         PatternKind::AllOf(_) => return Err(Ungeneratable::MatchOnly("&")),
         PatternKind::Not(_) => return Err(Ungeneratable::MatchOnly("not")),
-        _ => return Err(Ungeneratable::NotText("…".to_owned())),
+        _ => return Err(Ungeneratable::NotText(format!("`{}`", pattern_text(pattern)))),
     };
     Ok(text)
+}
+
+/// A text to send: a string expression, or a fresh text of any other pattern.
+pub fn text_from(pattern: &Pattern, bindings: &mut Bindings, rng: &mut Rng) -> Result<String, Ungeneratable> {
+    match text_of(pattern, bindings) {
+        Err(Ungeneratable::NotText(_) | Ungeneratable::Unbound(_)) => {}
+        done => return done,
+    }
+    match generate(pattern, bindings, rng)? {
+        Value::String(text) => Ok(text),
+        Value::Number(number) => Ok(number.to_string()),
+        _ => Err(Ungeneratable::NotText(format!("`{}`", pattern_text(pattern)))),
+    }
 }
 
 /// The text that a variable stands for: a string, or a number as it is written.
@@ -144,7 +158,7 @@ pub fn variable_text(name: &str, bindings: &Bindings) -> Result<String, Ungenera
         Some(Bound::Value(Value::String(text))) => Ok(text.clone()),
         Some(Bound::Value(Value::Number(number))) => Ok(number.to_string()),
         Some(Bound::Pattern(pattern)) => text_of(pattern, bindings),
-        Some(_) => Err(Ungeneratable::NotText(name.to_owned())),
+        Some(_) => Err(Ungeneratable::NotText(format!("${name}"))),
         None => Err(Ungeneratable::Unbound(name.to_owned())),
     }
 }

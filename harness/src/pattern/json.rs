@@ -8,13 +8,19 @@ use serde_json::{Number, Value};
 
 use crate::monitor::NotJson;
 
-/// Parses one JSON text. Text that is JSON but nested too deeply (over 128 levels), or that holds a number beyond
-/// what a double can say, is [`NotJson::BeyondUs`]: nothing can be said about its inside.
+/// Values that one message may hold. A byte or two of text can become hundreds of bytes of a `Value`.
+const VALUES: usize = 50_000;
+/// What a value takes in memory at worst: a node of a map that has one entry.
+const VALUE: usize = 640;
+
+/// Parses one JSON text. Text that is JSON but nested too deeply (over 128 levels), holds more than 50 000 values or a
+/// number beyond what a double can say, is [`NotJson::BeyondUs`]: nothing can be said about its inside.
 pub fn parse(text: &[u8]) -> Result<Value, NotJson> {
-    match serde_json::from_slice::<Value>(text) {
-        Ok(value) => Ok(value),
+    let read = if is_crowded(text) { None } else { serde_json::from_slice::<Value>(text).ok() };
+    match read {
+        Some(value) => Ok(value),
         // The grammar alone is checked without recursion and without reading numbers.
-        Err(_) => match serde_json::from_slice::<IgnoredAny>(text) {
+        None => match serde_json::from_slice::<IgnoredAny>(text) {
             Ok(_) if std::str::from_utf8(text).is_ok() => Err(NotJson::BeyondUs),
             _ => Err(NotJson::Malformed),
         },
@@ -25,7 +31,9 @@ pub fn parse(text: &[u8]) -> Result<Value, NotJson> {
 /// reach: half a character becomes U+FFFD, a number too large the largest there is.
 pub fn parse_received(text: &[u8]) -> Result<Value, NotJson> {
     match parse(text) {
-        Err(NotJson::BeyondUs) => serde_json::from_slice(&within_reach(text)).map_err(|_| NotJson::BeyondUs),
+        Err(NotJson::BeyondUs) if !is_crowded(text) => {
+            serde_json::from_slice(&within_reach(text)).map_err(|_| NotJson::BeyondUs)
+        }
         other => other,
     }
 }
@@ -38,6 +46,38 @@ pub fn parse_sent(text: &[u8]) -> Result<Value, NotJson> {
         Ok(_) => Ok(value),
         Err(_) => Err(NotJson::BeyondUs),
     }
+}
+
+/// True for a text with more values than one message may hold.
+fn is_crowded(text: &[u8]) -> bool {
+    // Each value but the first stands after one of these.
+    if text.len() <= VALUES {
+        return false;
+    }
+    let (mut values, mut in_string, mut escaped) = (0, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b',' | b'[' | b'{' if !in_string => values += 1,
+            _ => {}
+        }
+    }
+    values > VALUES
+}
+
+/// About what a value takes in memory.
+pub fn weight(value: &Value) -> usize {
+    let inside = match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(weight).sum(),
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| VALUE / 4 + name.len() + weight(value)).sum()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    };
+    inside + size_of::<Value>()
 }
 
 /// A copy of well-formed JSON without halves of characters and numbers beyond a double.
@@ -240,6 +280,10 @@ mod tests {
     fn what_is_no_json_or_too_deep_stays_what_it_is() {
         let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
         assert_eq!(parse_received(deep.as_bytes()), Err(NotJson::BeyondUs));
+        let crowded = format!("[{}0]", r#"{"":0},"#.repeat(VALUES));
+        assert_eq!(parse_received(crowded.as_bytes()), Err(NotJson::BeyondUs));
+        let commas = format!("[{:?}]", ",\"[{".repeat(VALUES));
+        assert!(parse_received(commas.as_bytes()).is_ok());
         for text in ["NaN", "[1e400", r#""\ud800"#, "-", r#"{"a":Infinity}"#, ""] {
             assert_eq!(parse_received(text.as_bytes()), Err(NotJson::Malformed), "{text}");
         }

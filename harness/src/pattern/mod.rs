@@ -7,5 +7,5 @@ pub mod json;
 pub mod matching;
 
 pub use bindings::{Bindings, Bound};
-pub use generate::{Ungeneratable, fresh_uuid, generate, text_of, variable_text};
+pub use generate::{Ungeneratable, fresh_uuid, generate, text_from, text_of, variable_text};
 pub use matching::{Mismatch, matches};

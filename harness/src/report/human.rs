@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Report;
+use super::difference::{self, State};
+use super::sequence::{self, Diagram};
 use super::text::{Style, wrap};
-use crate::corpus::Protocol;
+use crate::corpus::{FlowFile, Protocol};
 use crate::diagnostic::escape;
+use crate::flow::ast::Span;
 use crate::judge::finding::{Finding, Judge, Ruling};
 use crate::pattern::json;
 use crate::runner::event::RunEvent;
@@ -16,6 +19,8 @@ use crate::runner::verdict::{FlowResult, RequirementResult, RequirementVerdict, 
 const WIDTH: usize = 110;
 /// Messages on the wire shown before a failure.
 const LAST_MESSAGES: usize = 12;
+/// Lines of a flow shown for one finding.
+const SOURCE_LINES: usize = 5;
 /// Characters shown of one message on the wire.
 const MESSAGE: usize = 240;
 /// Characters shown of what was expected or found.
@@ -55,9 +60,10 @@ pub fn plan_line(event: &RunEvent, style: Style) -> String {
         _ => escape(&target.address),
     };
     let mut text = format!(
-        "{}  {} (edition {edition}) against {what}\n{planned} flows for the role {}, seed {seed}",
+        "{}  {} (edition {edition}) against {what}\n{planned} {} for the role {}, seed {seed}",
         style.strong(&format!("flowproof {flowproof}")),
         style.strong(protocol),
+        if *planned == 1 { "flow" } else { "flows" },
         target.role.replace(',', " and ")
     );
     for (reason, count) in skipped {
@@ -69,7 +75,7 @@ pub fn plan_line(event: &RunEvent, style: Style) -> String {
 
 /// One line for a flow.
 pub fn flow_line(flow: &FlowResult, style: Style) -> String {
-    let word = verdict_word(flow.verdict, style);
+    let (margin, word) = verdict_word(flow.verdict, style);
     let reason = match (&flow.racy, &flow.reason, flow.verdict) {
         (Some(racy), ..) => format!("  racy: {racy}"),
         (None, Some(reason), verdict) if verdict != Verdict::Fail && verdict != Verdict::Warn => {
@@ -79,7 +85,7 @@ pub fn flow_line(flow: &FlowResult, style: Style) -> String {
     };
     let ids: Vec<&str> = accused(flow);
     let ids = if ids.is_empty() { String::new() } else { format!("  {}", ids.join(" ")) };
-    format!("{word} {:>8}  {}{ids}{reason}", took(flow.took), title(flow))
+    format!("{margin}{word} {:>8}  {}{ids}{reason}", took(flow.took), title(flow))
 }
 
 /// The flow's name, with its role where that is not the usual one.
@@ -103,14 +109,15 @@ fn accused(flow: &FlowResult) -> Vec<&str> {
     ids
 }
 
-fn verdict_word(verdict: Verdict, style: Style) -> String {
+/// The word of a verdict, and what puts it in its column.
+fn verdict_word(verdict: Verdict, style: Style) -> (&'static str, String) {
     match verdict {
-        Verdict::Pass => style.good("  pass"),
-        Verdict::Warn => style.doubtful("  WARN"),
-        Verdict::Fail => style.bad("  FAIL"),
-        Verdict::Skip => style.dim("  skip"),
-        Verdict::Inconclusive => style.doubtful("  ????"),
-        Verdict::Error => style.strange(" ERROR"),
+        Verdict::Pass => ("  ", style.good("pass")),
+        Verdict::Warn => ("  ", style.doubtful("WARN")),
+        Verdict::Fail => ("  ", style.bad("FAIL")),
+        Verdict::Skip => ("  ", style.dim("skip")),
+        Verdict::Inconclusive => ("  ", style.doubtful("????")),
+        Verdict::Error => (" ", style.strange("ERROR")),
     }
 }
 
@@ -136,7 +143,7 @@ pub fn telling(report: &Report, detail: Detail) -> Vec<usize> {
         if ids.is_empty() {
             return reasons.insert((flow.verdict, kind_of_reason(flow)));
         }
-        ids.iter().fold(false, |new, id| told.insert(*id) || new)
+        ids.iter().filter(|id| told.insert(**id)).count() > 0
     });
     places.sort_unstable();
     places
@@ -165,8 +172,7 @@ pub fn left_out(report: &Report, shown: usize) -> String {
 
 /// A flow that did not pass, in full.
 pub fn failure(flow: &FlowResult, protocol: &Protocol, again: &str, detail: Detail, style: Style) -> String {
-    let mut text =
-        format!("{} {}\n", verdict_word(flow.verdict, style).trim_start(), style.strong(&title(flow)));
+    let mut text = format!("{} {}\n", verdict_word(flow.verdict, style).1, style.strong(&title(flow)));
     let file = protocol.flows.iter().find(|file| file.path == flow.file);
     if let Some(summary) = file.map(|file| file.summary()).filter(|summary| !summary.is_empty()) {
         for line in wrap(&summary, WIDTH - 2) {
@@ -176,7 +182,6 @@ pub fn failure(flow: &FlowResult, protocol: &Protocol, again: &str, detail: Deta
     if let Some(reason) = &flow.reason {
         section(&mut text, "reason", &detail.cut(reason, 2 * VALUE), style);
     }
-    let source = file.map(|file| file.source.as_str());
     let (notes, rulings): (Vec<&Finding>, Vec<&Finding>) = flow
         .findings
         .iter()
@@ -184,7 +189,7 @@ pub fn failure(flow: &FlowResult, protocol: &Protocol, again: &str, detail: Deta
         .partition(|finding| finding.ruling == Ruling::Noted && detail == Detail::Short);
     for finding in rulings {
         text.push('\n');
-        text.push_str(&finding_text(finding, flow, protocol, source, detail, style));
+        text.push_str(&finding_text(finding, flow, protocol, file, detail, style));
     }
     if !notes.is_empty() {
         text.push('\n');
@@ -194,29 +199,12 @@ pub fn failure(flow: &FlowResult, protocol: &Protocol, again: &str, detail: Deta
         let message = detail.cut(&escape(&finding.message).replace('\n', " "), MESSAGE);
         text.push_str(&format!("  {}\n", style.dim(&format!("{id} noted: {message}"))));
     }
-    let lines = flow.transcript.lines();
-    let decisive = flow
-        .findings
-        .iter()
-        .filter(|finding| finding.ruling == Ruling::Broken)
-        .map(|finding| finding.at)
-        .max();
-    let end = match decisive {
-        Some(at) => lines.iter().rposition(|line| line.at <= at).map_or(lines.len(), |place| place + 1),
-        None => lines.len(),
-    };
-    let start = end.saturating_sub(LAST_MESSAGES);
-    if end > start {
+    let diagram = Diagram::of_result(flow, file).around_the_fault(LAST_MESSAGES);
+    if !diagram.items.is_empty() {
         text.push_str(&format!("\n  {}\n", style.strong("last messages")));
-        for line in &lines[start..end] {
-            let message = detail.cut(&escape(&line.text).replace('\n', "\\n"), MESSAGE);
-            text.push_str(&format!(
-                "  {:>10}  {} -> {}  {message}\n",
-                line.at.to_string(),
-                line.from,
-                line.to
-            ));
-        }
+        // What is told in full is not cut to the width of a terminal.
+        let width = if detail == Detail::Full { usize::MAX } else { WIDTH };
+        text.push_str(&sequence::text::text(&diagram, width, style));
     }
     text.push_str(&format!("\n  {} {again}\n", style.dim("once more:")));
     text
@@ -226,7 +214,7 @@ fn finding_text(
     finding: &Finding,
     flow: &FlowResult,
     protocol: &Protocol,
-    source: Option<&str>,
+    file: Option<&FlowFile>,
     detail: Detail,
     style: Style,
 ) -> String {
@@ -257,13 +245,9 @@ fn finding_text(
             text.push_str(&format!("    {line}\n"));
         }
     }
-    if let Some((number, line)) = finding
-        .line
-        .zip(source)
-        .and_then(|(number, source)| source.lines().nth(number.saturating_sub(1)).map(|line| (number, line)))
-    {
+    if let Some((number, file)) = finding.line.zip(file) {
         text.push_str(&format!("    {}\n", style.dim(&format!("--> {}:{number}", flow.file))));
-        text.push_str(&format!("    {number:>4} | {}\n", escape(&json::cut(line.trim_end(), 300))));
+        text.push_str(&source_text(finding, number, flow, file, style));
     }
     section(&mut text, "what", &detail.cut(&finding.message, VALUE), style);
     if !finding.expected.is_empty() {
@@ -275,6 +259,48 @@ fn finding_text(
         detail.cut(&finding.actual.to_string(), VALUE)
     };
     section(&mut text, "found", &actual, style);
+    text
+}
+
+/// The line of the flow that the finding is about, with a mark under the parts that differ; where the arrow is written
+/// over several lines, those of them that hold such a part.
+fn source_text(finding: &Finding, number: usize, flow: &FlowResult, file: &FlowFile, style: Style) -> String {
+    let rows = difference::of_finding(finding, &flow.name, Some(file)).unwrap_or_default();
+    let wrong = rows.iter().filter(|row| matches!(row.state, State::Differs | State::Missing));
+    let spans: Vec<Span> = wrong.filter_map(|row| row.span).collect();
+    let mut numbers: Vec<usize> = spans.iter().map(|span| file.line(span.start)).collect();
+    numbers.insert(0, number);
+    numbers.dedup();
+    let mut text = String::new();
+    for number in numbers.into_iter().take(SOURCE_LINES) {
+        let Some(line) = file.source.lines().nth(number.saturating_sub(1)) else { continue };
+        let line = line.trim_end();
+        let begins: usize =
+            file.source.split_inclusive('\n').take(number.saturating_sub(1)).map(str::len).sum();
+        let place = |offset: usize| {
+            let offset = offset.clamp(begins, begins + line.len()) - begins;
+            line.get(..offset).map_or(0, |before| before.chars().count())
+        };
+        let here = spans.iter().filter(|span| file.line(span.start) == number);
+        let marks: Vec<(usize, usize)> = here.map(|span| (place(span.start), place(span.end))).collect();
+        let chars: Vec<char> = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        // Of a line that is too long the part around the first mark is shown.
+        let first = marks.iter().map(|(start, _)| *start).min().unwrap_or(0);
+        let room = WIDTH - 11;
+        let from =
+            if chars.len() <= room { 0 } else { first.saturating_sub(room / 2).min(chars.len() - room) };
+        let shown: String = chars[from..].iter().take(room).collect();
+        text.push_str(&format!("    {number:>4} | {}\n", escape(&shown)));
+        let mut under = vec![' '; room];
+        for (start, end) in marks {
+            let (start, end) = (start.max(from) - from, end.max(from) - from);
+            under.iter_mut().take(end.max(start + 1)).skip(start).for_each(|place| *place = '^');
+        }
+        let under: String = under.into_iter().collect();
+        if under.contains('^') {
+            text.push_str(&format!("         | {}\n", style.bad(under.trim_end())));
+        }
+    }
     text
 }
 

@@ -2,20 +2,29 @@
 
 use serde_json::{Value, json};
 
-use super::Report;
+use super::{Report, Run};
 use crate::judge::catalogue::Catalogue;
 use crate::judge::finding::{Finding, Ruling};
+use crate::known::{Kind, Stale};
 use crate::runner::verdict::Verdict;
 
 /// The version of the format.
 pub const VERSION: u32 = 1;
+
+/// Several runs: a report, or an array of them when there is not exactly one.
+pub fn reports(runs: &[Run]) -> Value {
+    let mut values: Vec<Value> =
+        runs.iter().map(|run| report(&run.report, &run.protocol.catalogue)).collect();
+    if values.len() == 1 { values.remove(0) } else { Value::from(values) }
+}
 
 /// One run as a JSON value.
 pub fn report(report: &Report, catalogue: &Catalogue) -> Value {
     let flows: Vec<Value> = report
         .flows
         .iter()
-        .map(|flow| {
+        .enumerate()
+        .map(|(place, flow)| {
             let findings: Vec<Value> = flow.findings.iter().map(|one| finding(one, catalogue)).collect();
             json!({
                 "name": flow.name,
@@ -24,6 +33,7 @@ pub fn report(report: &Report, catalogue: &Catalogue) -> Value {
                 "duration_ms": millis(flow.took),
                 "reason": flow.reason,
                 "racy": flow.racy,
+                "excused": report.known.excused(place).map(Kind::word),
                 "findings": findings,
             })
         })
@@ -47,10 +57,25 @@ pub fn report(report: &Report, catalogue: &Catalogue) -> Value {
         },
         "flows": flows,
         "requirements": report.requirements,
+        "known_failures": report.known.entries.iter().enumerate().map(|(place, entry)| {
+            let flows = report.known.flows_of(place).filter_map(|flow| report.flows.get(flow));
+            json!({
+                "kind": entry.kind.word(),
+                "requirement": entry.requirement,
+                "flow": entry.flow,
+                "reason": entry.reason,
+                "owner": entry.owner,
+                "expires": entry.expires.map(|date| date.to_string()),
+                "link": entry.link,
+                "flows": flows.map(|flow| flow.name.as_str()).collect::<Vec<_>>(),
+                "stale": report.known.stale.get(&place).map(Stale::word),
+            })
+        }).collect::<Vec<_>>(),
     })
 }
 
-fn finding(finding: &Finding, catalogue: &Catalogue) -> Value {
+/// One finding as a JSON value.
+pub fn finding(finding: &Finding, catalogue: &Catalogue) -> Value {
     let verdict = match finding.ruling {
         Ruling::Kept => "kept",
         Ruling::Broken => "broken",

@@ -1,14 +1,26 @@
 //! Reports: pure functions from the events of a run to text. A recorded run gives the same reports.
 
+pub mod badge;
+pub mod difference;
+pub mod folder;
+pub mod github;
+pub mod html;
 pub mod human;
 pub mod json;
+pub mod junit;
+pub mod markdown;
+pub mod sequence;
+pub mod tap;
 pub mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::corpus::Protocol;
-use crate::judge::finding::Ruling;
+use crate::judge::catalogue::Level;
+use crate::judge::finding::{Finding, Ruling};
+use crate::known::{Assessment, Kind};
 use crate::runner::event::{RunEvent, TargetInfo};
 use crate::runner::plan;
 use crate::runner::verdict::{FlowResult, RequirementResult, Verdict, requirements};
@@ -34,6 +46,97 @@ pub struct Report {
     pub cut_short: bool,
     /// How long it took.
     pub took: Duration,
+    /// What is known or disputed of it beforehand.
+    pub known: Assessment,
+}
+
+/// A run with its protocol: what every reporter is given, one a protocol.
+#[derive(Clone)]
+pub struct Run {
+    /// What came of it.
+    pub report: Report,
+    /// What was tested against.
+    pub protocol: Arc<Protocol>,
+    /// The command that runs it again.
+    pub command: String,
+}
+
+impl Run {
+    /// The command that runs just one flow.
+    pub fn again(&self, flow: &str) -> String {
+        format!("{} --filter {}", self.command, text::quoted(flow))
+    }
+}
+
+/// The part of all flows that a reporter counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// By verdict, excuses not looked at.
+    pub pass: usize,
+    /// See [`Verdict::Warn`].
+    pub warn: usize,
+    /// See [`Verdict::Fail`].
+    pub fail: usize,
+    /// See [`Verdict::Skip`].
+    pub skip: usize,
+    /// See [`Verdict::Inconclusive`].
+    pub inconclusive: usize,
+    /// See [`Verdict::Error`].
+    pub error: usize,
+    /// Of those that fail or warn: excused as known.
+    pub known: usize,
+    /// Of those that fail or warn: excused as disputed.
+    pub disputed: usize,
+}
+
+impl Counts {
+    /// Counts the flows of several runs.
+    pub fn of(runs: &[Run]) -> Counts {
+        let mut counts = Counts::default();
+        for run in runs {
+            for (place, flow) in run.report.flows.iter().enumerate() {
+                let count = match flow.verdict {
+                    Verdict::Pass => &mut counts.pass,
+                    Verdict::Warn => &mut counts.warn,
+                    Verdict::Fail => &mut counts.fail,
+                    Verdict::Skip => &mut counts.skip,
+                    Verdict::Inconclusive => &mut counts.inconclusive,
+                    Verdict::Error => &mut counts.error,
+                };
+                *count += 1;
+                match run.report.known.excused(place) {
+                    Some(Kind::Known) => counts.known += 1,
+                    Some(Kind::Disputed) => counts.disputed += 1,
+                    None => {}
+                }
+            }
+        }
+        counts
+    }
+
+    /// All flows.
+    pub fn total(self) -> usize {
+        self.pass + self.warn + self.fail + self.skip + self.inconclusive + self.error
+    }
+}
+
+/// The findings of a flow that people are to look at, the decisive ones first.
+pub fn told<'a>(flow: &'a FlowResult, protocol: &Protocol) -> Vec<&'a Finding> {
+    let rank = |finding: &Finding| {
+        let level = finding.requirement.as_deref().map_or(Level::Must, |id| protocol.catalogue.level(id));
+        match finding.ruling {
+            Ruling::Broken if level == Level::Must => 0,
+            Ruling::Broken => 1,
+            Ruling::Tolerated => 2,
+            Ruling::Undecided => 3,
+            Ruling::Noted => 4,
+            Ruling::Kept => 5,
+        }
+    };
+    let mut findings: Vec<&Finding> =
+        flow.findings.iter().filter(|finding| finding.ruling != Ruling::Kept).collect();
+    findings.sort_by_key(|finding| rank(finding));
+    findings
 }
 
 impl Report {
@@ -53,6 +156,7 @@ impl Report {
                         requirements: Vec::new(),
                         cut_short: true,
                         took: Duration::ZERO,
+                        known: Assessment::default(),
                     });
                 }
                 (RunEvent::FlowEnded(result), Some(report)) => report.flows.push((**result).clone()),

@@ -6,4 +6,5 @@ pub mod plan;
 pub mod run;
 pub mod stimulus;
 pub mod transcript;
+pub mod variables;
 pub mod verdict;

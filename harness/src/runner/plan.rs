@@ -20,6 +20,9 @@ pub enum Driver {
     Certain,
 }
 
+/// How long a program may take to come up, unless told otherwise.
+pub const STARTUP: Duration = Duration::from_secs(20);
+
 /// What the run offers, beside the flow itself.
 #[derive(Clone, Debug)]
 pub struct RunSettings {
@@ -37,6 +40,10 @@ pub struct RunSettings {
     pub slack: Duration,
     /// How long an arrow waits.
     pub timeout: Duration,
+    /// How long a program that was started may take until it listens, or connects for the first time.
+    pub startup: Duration,
+    /// True when the program under test is ours to start and to stop, so that its end can be seen.
+    pub started: bool,
     /// True when nobody else uses the target.
     pub exclusive: bool,
     /// True when strangers use the target at the same time.
@@ -54,12 +61,14 @@ impl RunSettings {
     pub fn in_memory(protocol: &Protocol, edition: &str, seed: u64) -> RunSettings {
         RunSettings {
             edition: edition.to_owned(),
-            variables: BTreeMap::new(),
+            variables: super::variables::variables(&protocol.settings, BTreeMap::new(), true),
             driver: Driver::Certain,
             host: "localhost".to_owned(),
             path: protocol.settings.transport(edition).default_path.clone(),
             slack: Duration::ZERO,
             timeout: protocol.settings.timing.timeout,
+            startup: STARTUP,
+            started: true,
             exclusive: true,
             shared: false,
             addresses: true,
@@ -154,6 +163,11 @@ fn rows(file: &FlowFile) -> Vec<(String, Vec<(String, Bound)>)> {
     rows
 }
 
+/// The variables that a row of a flow's table binds, by the name of the planned flow.
+pub fn row_bindings(file: &FlowFile, name: &str) -> Vec<(String, Bound)> {
+    rows(file).into_iter().find(|(row, _)| row == name).map(|(_, bound)| bound).unwrap_or_default()
+}
+
 /// The row's `case`, as a word that needs no quoting in a shell.
 fn row_label(table: &Examples, bound: &[(String, Bound)]) -> Option<String> {
     let column = table.columns.iter().position(|column| column.text == "case")?;
@@ -173,7 +187,89 @@ fn row_label(table: &Examples, bound: &[(String, Bound)]) -> Option<String> {
 
 /// True when the flow, read for `role`, could find a requirement of that role kept or broken.
 pub fn judges_role(file: &FlowFile, protocol: &Protocol, role: &str) -> bool {
-    cited(file).iter().any(|id| protocol.catalogue.binds(id, role))
+    // `needs "role=server"`: where a requirement binds several roles, a flow may be for one of them.
+    let mut roles = file.needs().into_iter().filter_map(|need| need.strip_prefix("role="));
+    if roles.any(|wanted| wanted != role) {
+        return false;
+    }
+    let binds = |id: &&Name| protocol.catalogue.binds(&id.text, role);
+    let star = !protocol.settings.knows_datagrams()
+        && protocol.settings.roles.iter().any(|known| known.listens != listens(protocol, role));
+    if !star {
+        // Where everybody is alike, everybody is judged by everything.
+        return cited(file).iter().any(|id| protocol.catalogue.binds(id, role));
+    }
+    if !cast_members(file).iter().any(|member| member.role == role) {
+        return false;
+    }
+    let reader = Reader { file, protocol, role };
+    let mut steps_cite = false;
+    walk(&file.flow.steps, &mut |step| steps_cite |= !step.cites.is_empty());
+    // What binds several roles is judged on the one that the steps are about, where there are such.
+    let own = |id: &&Name| {
+        let shared = protocol.catalogue.get(&id.text).is_some_and(|known| known.roles.len() > 1);
+        binds(id) && !(shared && steps_cite)
+    };
+    let header = file.flow.header.iter().any(|line| match &line.item {
+        HeaderItem::About(names) | HeaderItem::Unexpected(names) => names.iter().any(|id| own(&id)),
+        _ => false,
+    });
+    header || reader.judges(&file.flow.steps, &binds)
+}
+
+/// Reads a flow for one role: a requirement that binds several roles is judged on whoever acts where it is cited.
+struct Reader<'a> {
+    file: &'a FlowFile,
+    protocol: &'a Protocol,
+    role: &'a str,
+}
+
+impl Reader<'_> {
+    fn judges(&self, steps: &[Step], binds: &impl Fn(&&Name) -> bool) -> bool {
+        steps.iter().any(|step| {
+            let branches = match &step.kind {
+                StepKind::Either(branches) => branches.iter().flat_map(|branch| &branch.cites).collect(),
+                _ => Vec::new(),
+            };
+            let cites = step.cites.iter().chain(branches).any(|id| binds(&id));
+            (cites && self.acts(step))
+                || blocks(&step.kind).iter().any(|block| self.judges(&block.steps, binds))
+        })
+    }
+
+    /// True when the role is the one that acts in a step, or may be.
+    fn acts(&self, step: &Step) -> bool {
+        let is = |name: &Name| self.role_of(name) == Some(self.role);
+        match &step.kind {
+            StepKind::Arrow { from: who, .. }
+            | StepKind::Closes { who, .. }
+            | StepKind::Disconnects { who, .. }
+            | StepKind::Drops { who, .. }
+            | StepKind::Refuses { who, .. }
+            | StepKind::Exits { who, .. }
+            | StepKind::Vanishes { who } => is(who),
+            StepKind::Connects { who, .. } => is(who) || listens(self.protocol, self.role),
+            StepKind::Served | StepKind::Opens { .. } => listens(self.protocol, self.role),
+            StepKind::Does { .. } | StepKind::Quits { .. } => false,
+            // Silence is kept by those at the other end: where some connect to others, those of the other kind.
+            StepKind::Quiet { who, .. } => {
+                let own = listens(self.protocol, self.role);
+                who.iter()
+                    .any(|name| self.role_of(name).is_some_and(|other| listens(self.protocol, other) != own))
+            }
+            StepKind::Let { .. }
+            | StepKind::Resumes { .. }
+            | StepKind::Settle
+            | StepKind::Stalls { .. }
+            | StepKind::Wait(_) => true,
+            _ => blocks(&step.kind).iter().any(|block| block.steps.iter().any(|step| self.acts(step))),
+        }
+    }
+
+    fn role_of(&self, name: &Name) -> Option<&str> {
+        let members = cast_members(self.file);
+        members.into_iter().find(|member| member.name.text == name.text).map(|member| member.role)
+    }
 }
 
 /// Every requirement that the flow cites, is about, or accuses.
@@ -237,7 +333,8 @@ pub fn plan(
     }
     // What arrives at a client is not the business of a rule that binds servers only; and where strangers talk too,
     // nobody can say what was to be expected.
-    let unexpected = unexpected.filter(|id| protocol.catalogue.binds(id, role) && !settings.shared);
+    let unexpected =
+        unexpected.filter(|id| protocol.catalogue.binds_in(id, role, &settings.edition) && !settings.shared);
     let own = protocol.settings.values(&settings.edition);
     let outside = settings.variables.iter().chain(&own);
     let outside = first_of_each(outside);
@@ -305,6 +402,18 @@ fn skip_reason(file: &FlowFile, protocol: &Protocol, role: &str, settings: &RunS
                 "needs an IP address for each participant, as there are on the loopback network".to_owned(),
             );
         }
+        if need.starts_with("role=") {
+            continue;
+        }
+        // `connect=swap`: a setting has this value.
+        if let Some((name, wanted)) = need.split_once('=') {
+            let own = protocol.settings.values(&settings.edition);
+            let value = settings.variables.get(name).or_else(|| own.get(name));
+            if value.is_none_or(|value| value != wanted) {
+                return Some(format!("needs `{name}` to be `{wanted}`; give it with --var {need}"));
+            }
+            continue;
+        }
         if !settings.variables.contains_key(need)
             && !protocol.settings.values(&settings.edition).contains_key(need)
         {
@@ -318,6 +427,15 @@ fn skip_reason(file: &FlowFile, protocol: &Protocol, role: &str, settings: &RunS
             driven |= under_test.contains(&who.text);
         }
     });
+    let mut ends = false;
+    walk(&file.flow.steps, &mut |step| {
+        if let StepKind::Exits { who, .. } | StepKind::Quits { who } = &step.kind {
+            ends |= under_test.contains(&who.text);
+        }
+    });
+    if ends && !settings.started {
+        return Some("needs a program that flowproof starts: give its command with --exec".to_owned());
+    }
     if driven && settings.driver == Driver::None {
         return Some("needs a driver: somebody has to tell the program what to do".to_owned());
     }

@@ -17,12 +17,17 @@ use crate::corpus::{FlowFile, Protocol};
 use crate::flow::ast::StepKind;
 use crate::judge::finding::{Finding, Judge, Ruling};
 use crate::sinner::Sinner;
-use crate::world::lag::LagMeter;
-use crate::world::process::ServerProcess;
+use crate::world::lag::{LagMeter, Pressure};
+use crate::world::process::{ServerProcess, StartError};
 use crate::world::{memory, network};
 
 /// Flows in which a target said nothing at all, one after another, before it is called mute.
 const MUTE_AFTER: usize = 3;
+
+/// How long a program that did nothing wrong in a flow is watched after it, to see whether it dies of it.
+const AFTER_PASS: Duration = Duration::from_millis(15);
+/// How long one is watched that did something wrong.
+const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// What is tested.
 #[derive(Clone, Debug)]
@@ -90,6 +95,7 @@ struct Board {
     queue: Mutex<VecDeque<Job>>,
     silent: AtomicUsize,
     heard: AtomicBool,
+    not_started: AtomicUsize,
     gone: Mutex<Option<String>>,
     failed: AtomicBool,
     began: Instant,
@@ -205,6 +211,7 @@ fn execute(config: &RunConfig, jobs: Vec<Job>, began: Instant, done: &mut dyn Fn
         queue: Mutex::new(VecDeque::new()),
         silent: AtomicUsize::new(0),
         heard: AtomicBool::new(false),
+        not_started: AtomicUsize::new(0),
         gone: Mutex::new(None),
         failed: AtomicBool::new(false),
         began,
@@ -222,8 +229,12 @@ fn execute(config: &RunConfig, jobs: Vec<Job>, began: Instant, done: &mut dyn Fn
             // Long watches run beside everything; flows that want the target for themselves run one by one, last.
             let (watches, others): (Vec<Job>, Vec<Job>) =
                 jobs.into_iter().partition(|job| job.tags.iter().any(|tag| tag == "background"));
-            let (alone, together): (Vec<Job>, Vec<Job>) =
+            let (mut alone, together): (Vec<Job>, Vec<Job>) =
                 others.into_iter().partition(|job| job.tags.iter().any(|tag| tag == "alone"));
+            // Where nothing runs beside them and no strangers are about, all that they see is their own.
+            if watches.is_empty() && !config.settings.shared {
+                alone.iter_mut().for_each(|job| job.plan.settings.exclusive = true);
+            }
             let run_one = |_: &mut Option<ServerProcess>, job: &Job| {
                 if !job.plan.datagrams
                     && let Some(reason) = gone(&board, *address)
@@ -280,6 +291,7 @@ fn board_like(board: &Board) -> Board {
         queue: Mutex::new(VecDeque::new()),
         silent: AtomicUsize::new(0),
         heard: AtomicBool::new(false),
+        not_started: AtomicUsize::new(0),
         gone: Mutex::new(None),
         failed: AtomicBool::new(false),
         began: board.began,
@@ -458,21 +470,30 @@ fn network_flow(
             }
         }
     };
+    let pressure = Pressure::begin();
     let (result, lag) = once();
+    let busy = pressure.was_busy();
     let clear =
         |result: &FlowResult| matches!(result.verdict, Verdict::Pass | Verdict::Skip | Verdict::Error);
-    if clear(&result) || lag < plan.settings.slack {
+    let stopped = config.stop.load(Ordering::Relaxed);
+    if clear(&result) || stopped || (lag < plan.settings.slack && !busy) {
         return result;
     }
-    // The machine stood still for longer than the allowance: what was seen then may be its fault.
+    // The machine stood still for longer than the allowance, or left the target no time: what was seen then may be
+    // its fault.
     let (mut again, lag) = once();
-    if !clear(&again) && lag >= plan.settings.slack {
+    if clear(&again) {
+        return again;
+    }
+    if lag >= plan.settings.slack {
         again.verdict = Verdict::Inconclusive;
         again.reason =
             Some(format!("this machine stood still for {} ms while the flow ran", lag.as_millis()));
         for finding in &mut again.findings {
             finding.ruling = Ruling::Undecided;
         }
+    } else {
+        again.only_as(&result, &config.protocol.catalogue);
     }
     again
 }
@@ -516,30 +537,47 @@ fn started_server(
     server: &mut Option<ServerProcess>,
 ) -> FlowResult {
     if let Some(reason) = board.gone.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-        return not_run(job, Verdict::Error, reason);
+        return unreached(job, reason);
     }
-    if server.as_mut().is_some_and(|server| server.process.exit_status().is_some()) {
+    if server.as_mut().is_some_and(|server| server.program().exit_status().is_some()) {
         *server = None;
     }
     let running = match server {
         Some(running) => running,
-        None => match ServerProcess::start(command) {
+        None => match ServerProcess::start(command, config.settings.startup, &config.stop) {
             Ok(started) => server.insert(started),
+            Err(StartError::Stopped) => {
+                return not_run(job, Verdict::Skip, StartError::Stopped.to_string());
+            }
             Err(error) => {
                 let reason = error.to_string();
-                *board.gone.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
-                return not_run(job, Verdict::Error, reason);
+                // One that came up before may come up again.
+                let failures = board.not_started.fetch_add(1, Ordering::Relaxed) + 1;
+                if failures >= MUTE_AFTER || !board.heard.load(Ordering::Relaxed) {
+                    *board.gone.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
+                }
+                return unreached(job, reason);
             }
         },
     };
-    let place = network::Place::Listens { address: running.address, tls: None };
+    let program = Some(Arc::clone(&running.process));
+    let place = network::Place::Listens { address: running.address, tls: None, program };
     let mut result = network_flow(config, board, runtime, &job.plan, &place);
-    if result.verdict != Verdict::Pass {
-        // A crash shows in the process table a little later than on the wire.
-        std::thread::sleep(Duration::from_millis(50));
+    // A crash shows in the process table a little later than on the wire, and must not be blamed on the next flow.
+    let patience = if result.verdict == Verdict::Pass { AFTER_PASS } else { AFTER_FAILURE };
+    let until = Instant::now() + patience;
+    while running.program().exit_status().is_none() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
     }
-    if let Some(status) = running.process.exit_status() {
-        let how = format!("{status}{}", running.process.last_words());
+    let (ended, asked, words) = {
+        let mut program = running.program();
+        (program.exit_status(), program.was_asked(), program.last_words())
+    };
+    if asked {
+        // The flow stopped it; the next one gets a program of its own.
+        *server = None;
+    } else if let Some(status) = ended {
+        let how = format!("{status}{words}");
         let name = job.plan.cast.iter().find(|one| one.under_test).map_or("target", |one| one.name.as_str());
         judge_death(config, &job.plan, name, &how, &mut result);
         *server = None;

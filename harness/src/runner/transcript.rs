@@ -5,10 +5,13 @@ use std::fmt;
 use flowproof_reference::machine::{LinkId, Time};
 use serde::{Deserialize, Serialize};
 
+use crate::diagnostic::escape;
 use crate::pattern::json;
 
 /// Lines kept of one flow; of a longer one the first and the last.
 const LINES: usize = 4000;
+/// Lines that are let go together.
+const SURPLUS: usize = 1000;
 /// Characters kept of one message.
 const TEXT: usize = 2000;
 
@@ -39,11 +42,16 @@ impl Transcript {
     /// Adds a line.
     pub fn push(&mut self, mut line: Line) {
         line.text = json::cut(&line.text, TEXT);
-        if self.lines.len() >= LINES {
-            self.lines.remove(LINES / 2);
-            self.left_out += 1;
+        if self.lines.len() >= LINES + SURPLUS {
+            self.lines.drain(LINES / 2..LINES / 2 + SURPLUS);
+            self.left_out += SURPLUS;
         }
         self.lines.push(line);
+    }
+
+    /// Where lines were left out, before which of the lines that are left, and how many.
+    pub fn gap(&self) -> Option<(usize, usize)> {
+        (self.left_out > 0).then_some((LINES / 2, self.left_out))
     }
 
     /// All lines, oldest first.
@@ -58,7 +66,9 @@ impl fmt::Display for Transcript {
             if self.left_out > 0 && place == LINES / 2 {
                 writeln!(f, "           … {} lines left out …", self.left_out)?;
             }
-            writeln!(f, "{:>10}  {} -> {}  {}", line.at.to_string(), line.from, line.to, line.text)?;
+            // What a stranger sent can neither forge a line nor move a cursor.
+            let text = escape(&line.text).replace('\n', "\\n");
+            writeln!(f, "{:>10}  {} -> {}  {text}", line.at.to_string(), line.from, line.to)?;
         }
         Ok(())
     }

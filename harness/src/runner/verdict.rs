@@ -96,7 +96,9 @@ impl FlowResult {
             .into_iter()
             // A monitor may speak of a requirement that this edition or role does not know.
             .filter(|finding| match &finding.requirement {
-                Some(id) => catalogue.get(id).is_none() || catalogue.binds(id, &plan.role),
+                Some(id) => {
+                    catalogue.get(id).is_none() || catalogue.binds_in(id, &plan.role, &plan.settings.edition)
+                }
                 None => true,
             })
             .collect();
@@ -108,6 +110,14 @@ impl FlowResult {
             Ending::NotDriven(why) => (Verdict::Inconclusive, Some(why)),
             Ending::Flow(why) => (Verdict::Error, Some(why)),
             Ending::Flooded(why) => (Verdict::Inconclusive, Some(format!("the target floods: {why}"))),
+            Ending::OtherEdition(why) => {
+                // Whatever else was found is measured by the wrong rule.
+                for finding in findings.iter_mut().filter(|finding| finding.ruling == Ruling::Broken) {
+                    finding.ruling = Ruling::Noted;
+                    finding.message = format!("follows from another edition: {}", finding.message);
+                }
+                (Verdict::Inconclusive, Some(why))
+            }
             Ending::Interrupted => (Verdict::Inconclusive, Some("the run was cut short".to_owned())),
         };
         if let Some(detail) = &outcome.unreachable
@@ -147,7 +157,10 @@ impl FlowResult {
         let kept = outcome
             .kept
             .into_iter()
-            .filter(|id| !accused.contains(id) && !noted(id) && catalogue.binds(id, &plan.role))
+            .filter(|id| {
+                let binds = catalogue.binds_in(id, &plan.role, &plan.settings.edition);
+                !accused.contains(id) && !noted(id) && binds
+            })
             .collect();
         FlowResult {
             name: plan.name.clone(),
@@ -162,6 +175,42 @@ impl FlowResult {
             heard: outcome.heard,
             racy: None,
         }
+    }
+}
+
+impl FlowResult {
+    /// Of what was found on a busy machine only that is believed which an earlier try of the flow had shown too.
+    pub fn only_as(&mut self, earlier: &FlowResult, catalogue: &Catalogue) {
+        let shown = |finding: &Finding| {
+            let same =
+                |known: &&Finding| known.ruling == finding.ruling && known.requirement == finding.requirement;
+            earlier.findings.iter().any(|known| same(&known))
+        };
+        let accuses = |finding: &Finding| matches!(finding.ruling, Ruling::Broken | Ruling::Tolerated);
+        let mut doubtful = false;
+        for finding in self.findings.iter_mut().filter(|finding| accuses(finding)) {
+            if !shown(finding) {
+                finding.ruling = Ruling::Undecided;
+                finding.message =
+                    format!("this did not show twice, and the machine is busy: {}", finding.message);
+                doubtful = true;
+            }
+        }
+        if !doubtful {
+            return;
+        }
+        let level = |finding: &Finding| finding.requirement.as_deref().map(|id| catalogue.level(id));
+        let fails = |finding: &Finding| {
+            finding.ruling == Ruling::Broken && level(finding).is_none_or(|level| level == Level::Must)
+        };
+        self.verdict = if self.findings.iter().any(fails) {
+            Verdict::Fail
+        } else if self.findings.iter().any(accuses) {
+            Verdict::Warn
+        } else {
+            self.reason = Some("what was found did not show twice, and this machine is busy".to_owned());
+            Verdict::Inconclusive
+        };
     }
 }
 

@@ -4,6 +4,36 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+/// A machine on which programs waited for a processor for more than this part of the time is busy.
+const BUSY: f64 = 0.5;
+
+/// Measures whether this machine is busy, as far as it tells: then a target that starves looks like a slow one.
+#[derive(Clone, Copy, Debug)]
+pub struct Pressure {
+    began: Instant,
+    waited: Option<Duration>,
+}
+
+impl Pressure {
+    /// Begins to measure.
+    pub fn begin() -> Pressure {
+        Pressure { began: Instant::now(), waited: waited() }
+    }
+
+    /// True when the machine was busy since the beginning.
+    pub fn was_busy(&self) -> bool {
+        let waiting = self.waited.zip(waited()).map(|(before, now)| now.saturating_sub(before));
+        waiting.is_some_and(|waiting| waiting > self.began.elapsed().mul_f64(BUSY))
+    }
+}
+
+/// How long some program had to wait for a processor, since the machine was started. Linux tells.
+fn waited() -> Option<Duration> {
+    let pressure = std::fs::read_to_string("/proc/pressure/cpu").ok()?;
+    let total = pressure.lines().find(|line| line.starts_with("some"))?.split("total=").nth(1)?;
+    total.trim().parse().ok().map(Duration::from_micros)
+}
+
 /// How often the clock is looked at.
 const BEAT: Duration = Duration::from_millis(20);
 

@@ -50,6 +50,8 @@ struct Side {
     participant: usize,
     listens: bool,
     machine: Box<dyn Station>,
+    /// The conversation has been told that it is over.
+    exited: bool,
     /// From the machine's own numbers to the conversation's.
     links: BTreeMap<LinkId, LinkId>,
 }
@@ -81,7 +83,13 @@ pub fn run(
             sinner,
         };
         let machine = reference(&protocol.settings.name, &one.role, &options)?;
-        references.push(Side { participant, listens: one.listens, machine, links: BTreeMap::new() });
+        references.push(Side {
+            participant,
+            listens: one.listens,
+            machine,
+            exited: false,
+            links: BTreeMap::new(),
+        });
     }
     let mut sockets = BTreeMap::new();
     for (one, address) in addresses.iter().enumerate() {
@@ -90,9 +98,13 @@ pub fn run(
             sockets.insert(*address, Owner::Played(one));
         }
     }
+    let datagrams = plan.datagrams;
     let conversation = Conversation::new(plan, protocol, began, &addresses);
     let stalled = BTreeMap::new();
     let mut world = World { now: began, conversation, references, stalled, sockets, next_port: FIRST_PORT };
+    if datagrams {
+        world.open_sockets();
+    }
     for round in 0..ROUNDS {
         if round % 1024 == 0 && stop.load(Ordering::Relaxed) {
             world.conversation.interrupt();
@@ -132,6 +144,16 @@ fn addresses(plan: &Plan) -> Vec<Option<SocketAddr>> {
 }
 
 impl World {
+    /// The party under test has its sockets before anybody sends to it, as a program that was waited for has.
+    fn open_sockets(&mut self) {
+        for place in 0..self.references.len() {
+            self.references[place].machine.tick(self.now);
+            while let Some(output) = self.references[place].machine.poll_output() {
+                self.carry_from(place, output);
+            }
+        }
+    }
+
     /// Carries what either side wants carried; false when nothing was.
     fn move_bytes(&mut self) -> bool {
         let mut moved = false;
@@ -143,6 +165,12 @@ impl World {
             while let Some(output) = self.references[place].machine.poll_output() {
                 moved = true;
                 self.carry_from(place, output);
+            }
+            let side = &mut self.references[place];
+            if side.machine.is_over() && !std::mem::replace(&mut side.exited, true) {
+                moved = true;
+                let well = !side.machine.has_failed();
+                self.conversation.handle(self.now, Input::Exited(side.participant, well));
             }
         }
         moved
@@ -182,6 +210,11 @@ impl World {
                 if let Some(waiting) = self.stalled.remove(&link) {
                     let bytes: Vec<u8> = waiting.into();
                     self.conversation.handle(now, Input::Bytes(link, &bytes));
+                }
+            }
+            Output::Quit(participant) => {
+                if let Some(side) = self.references.iter_mut().find(|side| side.participant == participant) {
+                    side.machine.leave(now);
                 }
             }
             Output::SendTo(one, to, bytes) => {

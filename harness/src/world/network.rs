@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::process::ExitStatusExt;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use flowproof_reference::machine::{LinkId, Time};
@@ -15,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::process::{PeerProcess, Process};
 use crate::corpus::Protocol;
-use crate::runner::conversation::{Conversation, Input, Outcome, Output};
+use crate::runner::conversation::{Conversation, Ending, Input, Outcome, Output};
 use crate::runner::plan::{self, Plan};
 
 /// How long a TCP connection may take.
@@ -34,6 +35,8 @@ pub enum Place {
         address: SocketAddr,
         /// The name for TLS; plain when none.
         tls: Option<Tls>,
+        /// The program, when it is ours to stop.
+        program: Option<Arc<Mutex<Process>>>,
     },
     /// It is started for every flow, with the URL of a listener of ours in place of `{url}`.
     Connects {
@@ -136,7 +139,10 @@ pub async fn run(
     };
     programs.extend(peers.program.take());
     let start = Instant::now();
-    let mut conversation = Conversation::new(Rc::clone(&plan), protocol, time(start), &peers.addresses);
+    let mut conversation =
+        Conversation::new(Rc::clone(&plan), Arc::clone(&protocol), time(start), &peers.addresses);
+    let mut listeners = Listeners::default();
+    let mut strangers = Strangers::default();
     if let Place::Connects { command, url } = place {
         for (participant, one) in plan.cast.iter().enumerate().filter(|(_, one)| one.under_test) {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await;
@@ -145,13 +151,16 @@ pub async fn run(
             let address = listener.local_addr().map_err(|error| error.to_string())?;
             let url = url.replace("{}", &address.to_string());
             let events = events.clone();
-            tokio::spawn(async move {
+            listeners.0.push(tokio::spawn(async move {
                 while let Ok((stream, _)) = listener.accept().await {
                     if events.send(Event::Incoming(participant, stream)).await.is_err() {
                         break;
                     }
                 }
-            });
+            }));
+            strangers
+                .0
+                .insert(participant, Stranger { command: command.clone(), url: url.clone(), ended: false });
             let command = command.replace("{url}", &url).replace("{port}", &address.port().to_string());
             programs.insert(participant, Process::start(&command).map_err(|error| error.to_string())?);
         }
@@ -163,7 +172,7 @@ pub async fn run(
         while let Some(output) = conversation.poll_output() {
             match output {
                 Output::Dial(link) => {
-                    if let Place::Listens { address, tls } = place {
+                    if let Place::Listens { address, tls, .. } = place {
                         tokio::spawn(dial(link, *address, tls.clone(), events.clone()));
                     }
                 }
@@ -188,10 +197,16 @@ pub async fn run(
                         reading.abort();
                     }
                 }
+                Output::Quit(participant) => {
+                    if let Some(program) = programs.get_mut(&participant) {
+                        program.ask_to_stop();
+                    } else if let Place::Listens { program: Some(program), .. } = place {
+                        program.lock().unwrap_or_else(PoisonError::into_inner).ask_to_stop();
+                    }
+                }
                 Output::Stimulus(participant, order) => {
                     if let Some(program) = programs.get_mut(&participant) {
-                        // A program that reads nothing is noticed by what it does not do.
-                        let _ = program.write_line(&order.line());
+                        program.write_line(&order.line());
                     }
                 }
             }
@@ -215,6 +230,7 @@ pub async fn run(
                     conversation.handle(time(Instant::now()), Input::Written(link, count));
                 }
                 Some(Event::Incoming(participant, stream)) => {
+                    strangers.0.remove(&participant);
                     let link = conversation.incoming(time(Instant::now()), participant);
                     wires.insert(link, carry(link, Box::new(stream), events.clone()));
                 }
@@ -228,14 +244,24 @@ pub async fn run(
                 if stop.load(Ordering::Relaxed) {
                     conversation.interrupt();
                 }
-                note_deaths(&plan, &mut programs, &mut deaths);
+                if let Some(why) = strangers.lost(&mut programs) {
+                    conversation.give_up(why);
+                }
+                note_deaths(&plan, &protocol, &mut programs, &strangers, &mut deaths);
+                for (participant, well) in ended_programs(&plan, place, &mut programs) {
+                    conversation.handle(time(Instant::now()), Input::Exited(participant, well));
+                }
             }
         }
     }
-    note_deaths(&plan, &mut programs, &mut deaths);
+    note_deaths(&plan, &protocol, &mut programs, &strangers, &mut deaths);
     let end = Instant::now();
+    let mut outcome = conversation.into_outcome();
+    if let (Some(why), Ending::Unreached(_)) = (strangers.silent(&programs, end - start), &outcome.ending) {
+        outcome.unreachable.get_or_insert(why);
+    }
     Ok(NetworkOutcome {
-        outcome: conversation.into_outcome(),
+        outcome,
         deaths,
         span: (start.saturating_duration_since(began), end.saturating_duration_since(began)),
     })
@@ -294,7 +320,9 @@ impl Peers {
             if known.is_empty() {
                 known.extend(peers.addresses.iter().flatten().next().map(SocketAddr::to_string));
             }
-            let started = PeerProcess::start(command, &known).await.map_err(|error| error.to_string())?;
+            let started = PeerProcess::start(command, &known, plan.settings.startup)
+                .await
+                .map_err(|error| error.to_string())?;
             address = started.address;
             peers.program = Some((target, started.process));
         }
@@ -340,11 +368,90 @@ async fn read_datagrams(one: usize, socket: Arc<UdpSocket>, events: mpsc::Sender
     }
 }
 
-fn note_deaths(plan: &Plan, programs: &mut BTreeMap<usize, Process>, deaths: &mut Vec<(String, String)>) {
-    for (participant, program) in programs {
-        let name = &plan.cast[*participant].name;
+/// Programs that have ended, and whether their status tells of success.
+fn ended_programs(plan: &Plan, place: &Place, programs: &mut BTreeMap<usize, Process>) -> Vec<(usize, bool)> {
+    let mut ended: Vec<(usize, bool)> = programs
+        .iter_mut()
+        .filter_map(|(participant, program)| Some((*participant, program.exit_status()?.success())))
+        .collect();
+    if let Place::Listens { program: Some(program), .. } = place
+        && let Some(participant) = plan.cast.iter().position(|one| one.under_test)
+    {
+        let status = program.lock().unwrap_or_else(PoisonError::into_inner).exit_status();
+        ended.extend(status.map(|status| (participant, status.success())));
+    }
+    ended
+}
+
+/// Where our listeners wait; they end with the flow.
+#[derive(Default)]
+struct Listeners(Vec<tokio::task::JoinHandle<()>>);
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        self.0.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+/// A program that was started and has not connected so far. What becomes of it says nothing about the protocol.
+struct Stranger {
+    command: String,
+    url: String,
+    /// It has been seen ended; a connection that it made before may still be under way.
+    ended: bool,
+}
+
+#[derive(Default)]
+struct Strangers(BTreeMap<usize, Stranger>);
+
+impl Strangers {
+    /// Why no connection will come any more.
+    fn lost(&mut self, programs: &mut BTreeMap<usize, Process>) -> Option<String> {
+        self.0.iter_mut().find_map(|(participant, stranger)| {
+            let program = programs.get_mut(participant)?;
+            let status = program.exit_status()?;
+            let seen_before = std::mem::replace(&mut stranger.ended, true);
+            let words = program.last_words();
+            seen_before.then(|| {
+                let Stranger { command, url, .. } = stranger;
+                format!("`{command}` ended ({status}) before it connected to {url}{words}")
+            })
+        })
+    }
+
+    /// Why there was no connection, of a program that runs.
+    fn silent(&self, programs: &BTreeMap<usize, Process>, waited: Duration) -> Option<String> {
+        let (participant, stranger) = self.0.iter().find(|(_, stranger)| !stranger.ended)?;
+        let Stranger { command, url, .. } = stranger;
+        let hint = if ["{url}", "{port}"].iter().any(|hole| command.contains(hole)) {
+            ""
+        } else {
+            "; {url} in the command stands for the address to connect to"
+        };
+        let words = programs.get(participant).map(Process::last_words).unwrap_or_default();
+        Some(format!(
+            "`{command}` did not connect to {url} within {:.0} s{hint}{words}",
+            waited.as_secs_f64()
+        ))
+    }
+}
+
+/// Programs that ended in a way that theirs should not. Where a role may end by itself, only a signal tells of a death.
+fn note_deaths(
+    plan: &Plan,
+    protocol: &Protocol,
+    programs: &mut BTreeMap<usize, Process>,
+    strangers: &Strangers,
+    deaths: &mut Vec<(String, String)>,
+) {
+    for (participant, program) in programs.iter_mut().filter(|(one, _)| !strangers.0.contains_key(one)) {
+        let one = &plan.cast[*participant];
+        let name = &one.name;
+        let may_exit = protocol.settings.roles.iter().any(|role| role.name == one.role && role.exits);
         if let Some(status) = program.exit_status()
             && !status.success()
+            && !program.was_asked()
+            && (!may_exit || status.signal().is_some())
             && !deaths.iter().any(|(known, _)| known == name)
         {
             deaths.push((name.clone(), format!("{status}{}", program.last_words())));

@@ -1,20 +1,19 @@
 //! Programs under test that flowproof starts: a process group of their own, a free port put into their command line,
 //! waited for until they listen, and stopped for certain.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use thiserror::Error;
 
-/// How long a server may take until it listens.
-const STARTUP: Duration = Duration::from_secs(20);
 /// How long a program may take to end when asked to.
 const SHUTDOWN: Duration = Duration::from_millis(1500);
 /// What is kept of a program's output.
@@ -46,29 +45,49 @@ pub enum StartError {
         /// What it printed last.
         output: String,
     },
+    /// The run was cut short meanwhile.
+    #[error("the run was cut short")]
+    Stopped,
     /// The program did not listen in time.
-    #[error(
-        "`{command}` does not listen on port {port} after {seconds} s; does the command use {{port}}?{output}"
-    )]
+    #[error("`{command}` does not listen on port {port} after {seconds} s{output}")]
     Mute {
         /// The command line.
         command: String,
         /// The port it was given.
         port: u16,
         /// How long we waited.
-        seconds: u64,
+        seconds: f64,
         /// What it printed last.
         output: String,
     },
+}
+
+/// The process groups that are running, for the end of flowproof itself.
+static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// Ends every program that was started and still runs, at once. For a flowproof that is about to end.
+pub fn kill_all() {
+    for group in RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        signal_group(*group, Signal::SIGKILL);
+    }
+}
+
+fn signal_group(group: u32, signal: Signal) {
+    if let Ok(group) = i32::try_from(group) {
+        // A group that is gone already is what we want.
+        let _ = killpg(Pid::from_raw(group), signal);
+    }
 }
 
 /// A program in a process group of its own. It is stopped when this is dropped.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    input: Option<ChildStdin>,
+    /// Lines on their way to its standard input. A thread writes them: a program that does not read holds up nobody.
+    input: Option<mpsc::Sender<String>>,
     output: Arc<Mutex<VecDeque<u8>>>,
     exited: Option<ExitStatus>,
+    asked: bool,
 }
 
 impl Process {
@@ -76,7 +95,7 @@ impl Process {
     pub fn start(command: &str) -> Result<Process, StartError> {
         let spawned = Command::new("sh")
             .arg("-c")
-            .arg(format!("exec {command}"))
+            .arg(command)
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -90,8 +109,9 @@ impl Process {
         if let Some(stream) = child.stderr.take() {
             keep_reading(stream, Arc::clone(&output));
         }
-        let input = child.stdin.take();
-        Ok(Process { child, input, output, exited: None })
+        let input = child.stdin.take().map(keep_writing);
+        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).insert(child.id());
+        Ok(Process { child, input, output, exited: None, asked: false })
     }
 
     /// How it ended, once it has.
@@ -102,12 +122,11 @@ impl Process {
         self.exited
     }
 
-    /// Writes one line to its standard input. A program that does not read is not waited for long: the pipe takes
-    /// some, the rest is an error.
-    pub fn write_line(&mut self, line: &str) -> io::Result<()> {
-        match &mut self.input {
-            Some(input) => input.write_all(format!("{line}\n").as_bytes()).and_then(|()| input.flush()),
-            None => Ok(()),
+    /// Writes one line to its standard input, without waiting until it is read.
+    pub fn write_line(&mut self, line: &str) {
+        if let Some(input) = &self.input {
+            // A program that has closed its standard input is noticed by what it does not do.
+            let _ = input.send(format!("{line}\n"));
         }
     }
 
@@ -121,10 +140,18 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) {
-        if let Ok(group) = i32::try_from(self.child.id()) {
-            // A group that is gone already is what we want.
-            let _ = killpg(Pid::from_raw(group), signal);
-        }
+        signal_group(self.child.id(), signal);
+    }
+
+    /// Asks it to end in order, and waits for nothing.
+    pub fn ask_to_stop(&mut self) {
+        self.asked = true;
+        self.signal(Signal::SIGTERM);
+    }
+
+    /// True once it has been asked to end.
+    pub fn was_asked(&self) -> bool {
+        self.asked
     }
 
     /// Ends it: asked first, then forced, with everything it started.
@@ -140,6 +167,7 @@ impl Process {
         // Also what it left behind in its group.
         self.signal(Signal::SIGKILL);
         self.exited = self.exited.or_else(|| self.child.wait().ok());
+        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.child.id());
     }
 }
 
@@ -147,6 +175,18 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn keep_writing(mut stream: ChildStdin) -> mpsc::Sender<String> {
+    let (lines, queue) = mpsc::channel::<String>();
+    std::thread::spawn(move || {
+        for line in queue {
+            if stream.write_all(line.as_bytes()).and_then(|()| stream.flush()).is_err() {
+                break;
+            }
+        }
+    });
+    lines
 }
 
 fn keep_reading(mut stream: impl Read + Send + 'static, output: Arc<Mutex<VecDeque<u8>>>) {
@@ -167,39 +207,51 @@ fn keep_reading(mut stream: impl Read + Send + 'static, output: Arc<Mutex<VecDeq
 /// A server under test with its port.
 #[derive(Debug)]
 pub struct ServerProcess {
-    /// The program.
-    pub process: Process,
+    /// The program; flows may stop it.
+    pub process: Arc<Mutex<Process>>,
     /// Where it listens.
     pub address: SocketAddr,
 }
 
 impl ServerProcess {
     /// Starts `command` with a free port in place of `{port}`, and waits until it listens there.
-    pub fn start(command: &str) -> Result<ServerProcess, StartError> {
+    ///
+    /// Gives up early when `stop` is set.
+    pub fn start(command: &str, startup: Duration, stop: &AtomicBool) -> Result<ServerProcess, StartError> {
         let port = free_port().map_err(StartError::Port)?;
         let command = command.replace("{port}", &port.to_string());
         let mut process = Process::start(&command)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let until = Instant::now() + STARTUP;
+        let until = Instant::now() + startup;
         loop {
-            if TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok() {
-                return Ok(ServerProcess { process, address });
+            if listens(address) {
+                return Ok(ServerProcess { process: Arc::new(Mutex::new(process)), address });
             }
             if let Some(status) = process.exit_status() {
                 // Its output may still be on its way through the pipe.
                 std::thread::sleep(Duration::from_millis(30));
                 return Err(StartError::Ended { command, status, port, output: process.last_words() });
             }
+            if stop.load(Ordering::Relaxed) {
+                return Err(StartError::Stopped);
+            }
             if Instant::now() > until {
                 return Err(StartError::Mute {
                     command,
                     port,
-                    seconds: STARTUP.as_secs(),
+                    seconds: startup.as_secs_f64(),
                     output: process.last_words(),
                 });
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+impl ServerProcess {
+    /// The program, whoever used it last.
+    pub fn program(&self) -> std::sync::MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -216,7 +268,11 @@ impl PeerProcess {
     /// Starts `command` with a free port in place of `{port}`, and the addresses of those it is to know in place of
     /// `{peer}` (the first) and `{peers}` (all, with commas between). One that was given a port is waited for until
     /// the port is taken; nothing can be asked of a datagram socket.
-    pub async fn start(command: &str, known: &[String]) -> Result<PeerProcess, StartError> {
+    pub async fn start(
+        command: &str,
+        known: &[String],
+        startup: Duration,
+    ) -> Result<PeerProcess, StartError> {
         let told = command.contains("{port}");
         let port = free_datagram_port().map_err(StartError::Port)?;
         let command = command
@@ -228,7 +284,7 @@ impl PeerProcess {
             return Ok(PeerProcess { process, address: None });
         }
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let until = Instant::now() + STARTUP;
+        let until = Instant::now() + startup;
         loop {
             if UdpSocket::bind(address).is_err() {
                 return Ok(PeerProcess { process, address: Some(address) });
@@ -238,7 +294,7 @@ impl PeerProcess {
                 return Err(StartError::Ended { command, status, port, output: process.last_words() });
             }
             if Instant::now() > until {
-                let (seconds, output) = (STARTUP.as_secs(), process.last_words());
+                let (seconds, output) = (startup.as_secs_f64(), process.last_words());
                 return Err(StartError::Mute { command, port, seconds, output });
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -250,6 +306,24 @@ fn free_datagram_port() -> io::Result<u16> {
     Ok(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
+/// A port that is free, and that was not handed out before: the one who was given it may not listen yet.
 fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        // After very many programs, old ports may be given again.
+        if given.len() > 10_000 {
+            given.clear();
+        }
+        if given.insert(port) {
+            return Ok(port);
+        }
+    }
+}
+
+/// True when somebody takes connections there. Where nobody does, the system may connect a socket to itself.
+fn listens(address: SocketAddr) -> bool {
+    let connected = TcpStream::connect_timeout(&address, Duration::from_millis(500));
+    connected.is_ok_and(|stream| stream.local_addr().is_ok_and(|own| own != address))
 }

@@ -3,13 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flowproof_reference::cow;
 use flowproof_reference::driver::host::{Host, Station};
-use flowproof_reference::hangout;
 use flowproof_reference::machine::Machine;
 use flowproof_reference::polfan;
 use flowproof_reference::transport::Framing;
 use flowproof_reference::transport::websocket::WebSocketConfig;
+use flowproof_reference::{clusterio, cow, hangout, ptpchat};
 
 use crate::sinner::Sinner;
 use crate::sinner::filter::RuleFilter;
@@ -39,8 +38,53 @@ pub fn reference(
     role: &str,
     options: &ReferenceOptions<'_>,
 ) -> Result<Box<dyn Station>, String> {
+    let setting = |name: &str| options.settings.get(name).cloned();
     let websocket = || Framing::WebSocket(WebSocketConfig::default());
     match (protocol, role) {
+        ("clusterio", "master") => {
+            let tokens = clusterio::Tokens {
+                accepted: setting("token").into_iter().collect(),
+                secret: setting("secret"),
+                began: CLUSTERIO_BEGAN,
+            };
+            let config = clusterio::MasterConfig {
+                seed: options.seed,
+                edition: clusterio_edition(options)?,
+                tokens,
+                plugins: setting("plugins").is_some(),
+                faults: faults(options, clusterio::Fault::from_name)?,
+                ..clusterio::MasterConfig::default()
+            };
+            Ok(station(clusterio::Master::new(config), clusterio_framing(), options))
+        }
+        ("clusterio", "slave") => {
+            let defaults = clusterio::SlaveConfig::default();
+            let id = match setting("slave-id") {
+                Some(id) => id.parse().map_err(|_| format!("`{id}` is not the id of a slave"))?,
+                None => defaults.id,
+            };
+            let config = clusterio::SlaveConfig {
+                edition: clusterio_edition(options)?,
+                name: setting("slave-name").unwrap_or(defaults.name),
+                id,
+                token: setting("token"),
+                path: options.path.to_owned(),
+                plugins: setting("plugins").is_some(),
+                faults: faults(options, clusterio::Fault::from_name)?,
+                ..clusterio::SlaveConfig::default()
+            };
+            Ok(station(clusterio::Slave::new(config), clusterio_framing(), options))
+        }
+        ("clusterio", "control") => {
+            let config = clusterio::ControlConfig {
+                edition: clusterio_edition(options)?,
+                token: setting("token"),
+                path: options.path.to_owned(),
+                faults: faults(options, clusterio::Fault::from_name)?,
+                ..clusterio::ControlConfig::default()
+            };
+            Ok(station(clusterio::Control::new(config), clusterio_framing(), options))
+        }
         ("cow", "relay") => {
             let mut config =
                 cow::RelayConfig { faults: faults(options, cow::Fault::from_name)?, ..Default::default() };
@@ -69,6 +113,7 @@ pub fn reference(
             let config = hangout::ClientConfig { faults, path, ..hangout::ClientConfig::default() };
             Ok(station(hangout::Client::new(config), websocket(), options))
         }
+<<<<<<< HEAD
         ("polfan", "server") => {
             let faults = faults(options, polfan::Fault::from_name)?;
             let config = polfan::ServerConfig { seed: options.seed, faults, ..polfan::ServerConfig::default() };
@@ -90,9 +135,64 @@ pub fn reference(
             let faults = faults(options, polfan::Fault::from_name)?;
             let config = polfan::AuthConfig { seed: options.seed, faults, ..polfan::AuthConfig::default() };
             Ok(station(polfan::Auth::new(&config), websocket(), options))
+=======
+        ("ptpchat", "node" | "server") => {
+            let config = ptpchat_node(role, options)?;
+            match config.edition {
+                ptpchat::Edition::Tcp201604 => {
+                    let framing = Framing::LengthPrefixed { max_message: PTPCHAT_FRAME };
+                    Ok(station(ptpchat::StreamNode::new(config), framing, options))
+                }
+                ptpchat::Edition::Seed | ptpchat::Edition::Udp201603 => {
+                    Ok(station(ptpchat::Node::new(config), websocket(), options))
+                }
+            }
+>>>>>>> main
         }
         _ => Err(format!("there is no built-in reference for the role {role} of {protocol}")),
     }
+}
+
+/// The time at which a clusterio master starts, in seconds since 1970: tokens are good or expired whenever it runs.
+const CLUSTERIO_BEGAN: u64 = 1_750_000_000;
+
+fn clusterio_edition(options: &ReferenceOptions<'_>) -> Result<clusterio::Edition, String> {
+    let edition = clusterio::Edition::from_name(options.edition);
+    edition.ok_or_else(|| format!("the reference does not speak the edition {}", options.edition))
+}
+
+/// clusterio.md section 3.5: messages of up to 16 MiB are read.
+fn clusterio_framing() -> Framing {
+    Framing::WebSocket(WebSocketConfig { max_message: 16 << 20, ..WebSocketConfig::default() })
+}
+
+/// Largest frame that is read: that of the authors' server (ptpchat.md section 8.3).
+const PTPCHAT_FRAME: usize = 99_999;
+
+fn ptpchat_node(role: &str, options: &ReferenceOptions<'_>) -> Result<ptpchat::NodeConfig, String> {
+    let edition = ptpchat::Edition::from_name(options.edition)
+        .ok_or_else(|| format!("the reference of ptpchat has no edition {}", options.edition))?;
+    let setting = |name: &str| options.settings.get(name).map(String::as_str);
+    let bootstrap = options.authority.split(',').filter_map(|address| address.trim().parse().ok()).collect();
+    Ok(ptpchat::NodeConfig {
+        seed: options.seed,
+        edition,
+        addressing: match setting("connect") {
+            None | Some("swap") => ptpchat::Addressing::Swap,
+            Some("fixed") => ptpchat::Addressing::Fixed,
+            Some(other) => return Err(format!("`connect` is `swap` or `fixed`, not `{other}`")),
+        },
+        node_name: match setting("node-id") {
+            None | Some("guid") => ptpchat::NodeName::Guid,
+            Some("name-at-guid") => ptpchat::NodeName::NameAtGuid,
+            Some(other) => return Err(format!("`node-id` is `guid` or `name-at-guid`, not `{other}`")),
+        },
+        intermediary: role == "server",
+        connects: role == "node",
+        bootstrap,
+        faults: faults(options, ptpchat::Fault::from_name)?,
+        ..ptpchat::NodeConfig::default()
+    })
 }
 
 /// A machine with its ends, and the rules of its planted fault between them.

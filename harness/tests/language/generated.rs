@@ -111,7 +111,7 @@ fn range() -> impl Strategy<Value = PatternKind> {
     )
 }
 
-const VARIABLES: [&str; 6] = ["a", "token", "x_1", "x-1", "größe", "_"];
+const VARIABLES: [&str; 7] = ["a", "alice.port", "token", "x_1", "x-1", "größe", "_"];
 
 fn variable_name() -> impl Strategy<Value = Name> {
     select(VARIABLES.to_vec()).prop_map(name)
@@ -301,8 +301,20 @@ fn payload() -> BoxedStrategy<Payload> {
 }
 
 fn participant() -> impl Strategy<Value = Name> {
-    select(vec!["alice", "bob", "server", "wait", "settle", "either", "crowd-1", "_x", "élodie", "text"])
-        .prop_map(name)
+    select(vec![
+        "alice",
+        "bob",
+        "server",
+        "wait",
+        "settle",
+        "either",
+        "crowd-1",
+        "_x",
+        "élodie",
+        "alice.punch",
+        "text",
+    ])
+    .prop_map(name)
 }
 
 fn cites() -> impl Strategy<Value = Vec<Name>> {
@@ -357,6 +369,9 @@ fn plain_step() -> impl Strategy<Value = StepKind> {
         1 => who().prop_map(|who| StepKind::Vanishes { who }),
         1 => who().prop_map(|who| StepKind::Stalls { who }),
         1 => who().prop_map(|who| StepKind::Resumes { who }),
+        1 => who().prop_map(|who| StepKind::Stops { who }),
+        1 => (who(), who()).prop_map(|(who, whom)| StepKind::Knows { who, whom }),
+        1 => (who(), who()).prop_map(|(who, whom)| StepKind::Greets { who, whom }),
         1 => (who(), who(), close_spec()).prop_map(|(who, whom, close)| StepKind::Closes { who, whom, close }),
         1 => (who(), who()).prop_map(|(who, whom)| StepKind::Drops { who, whom }),
         1 => (who(), who(), some(any_pattern().boxed()))
@@ -450,8 +465,12 @@ fn header_item() -> impl Strategy<Value = HeaderItem> {
         )
     };
     let some_cites = || vec(select(vec!["HANGOUT-CHG-1", "A-1"]).prop_map(name), 1..3);
-    let member = (participant(), proptest::option::of(participant()), proptest::option::of(1_u32..200))
-        .prop_map(|(name, role, count)| CastMember { name, role, count, socket_of: None });
+    let member = prop_oneof![
+        3 => (participant(), proptest::option::of(participant()), proptest::option::of(1_u32..200))
+            .prop_map(|(name, role, count)| CastMember { name, role, count, socket_of: None }),
+        1 => (participant(), participant())
+            .prop_map(|(name, owner)| CastMember { name, role: None, count: None, socket_of: Some(owner) }),
+    ];
     prop_oneof![
         Just(HeaderItem::Protocol(name("hangout"))),
         vec(member, 1..4).prop_map(HeaderItem::Cast),

@@ -1,5 +1,6 @@
 //! The flow language: reading, writing and checking of flow files, and the two readings of their patterns.
 
+mod diagnostics;
 mod duality;
 mod formatting;
 mod generated;

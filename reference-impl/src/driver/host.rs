@@ -67,6 +67,8 @@ pub trait Station {
     fn leave(&mut self, now: Time);
     /// True once it will never want anything again.
     fn is_over(&self) -> bool;
+    /// True when it could not do what it was made for.
+    fn has_failed(&self) -> bool;
 }
 
 /// What a machine does on one link, as a [`Filter`] sees it.
@@ -538,5 +540,9 @@ impl<M: Machine> Station for Host<M> {
 
     fn is_over(&self) -> bool {
         self.machine.is_over()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.machine.has_failed()
     }
 }

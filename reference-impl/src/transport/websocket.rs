@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::io::Cursor;
 
 use fastrand::Rng;
+use flate2::{Decompress, FlushDecompress};
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
@@ -111,6 +112,50 @@ pub struct WebSocketEnd {
     close_sent: bool,
     close_received: bool,
     finishing: bool,
+    /// It stands between two others and says nothing itself.
+    overhears: bool,
+    inflate: Option<Inflate>,
+    /// The message that is being joined is compressed.
+    compressed: bool,
+}
+
+/// Makes messages of compressed ones.
+#[derive(Debug)]
+struct Inflate {
+    state: Decompress,
+    fresh: bool,
+}
+
+impl Inflate {
+    /// A message of at most `limit` bytes.
+    fn message(&mut self, bytes: &[u8], limit: usize) -> Result<Vec<u8>, WireFault> {
+        if self.fresh {
+            self.state.reset(false);
+        }
+        let mut whole = Vec::new();
+        // RFC 7692, section 7.2.2: the sender left these off.
+        for part in [bytes, &[0, 0, 0xff, 0xff]] {
+            let mut rest = part;
+            loop {
+                let before = (self.state.total_in(), whole.len());
+                whole.reserve(4096);
+                self.state
+                    .decompress_vec(rest, &mut whole, FlushDecompress::Sync)
+                    .map_err(|_| WireFault::Protocol)?;
+                let taken = usize::try_from(self.state.total_in() - before.0).unwrap_or(rest.len());
+                rest = rest.get(taken..).unwrap_or_default();
+                if whole.len() > limit {
+                    return Err(WireFault::TooBig);
+                }
+                if rest.is_empty() && whole.len() < whole.capacity()
+                    || (taken == 0 && whole.len() == before.1)
+                {
+                    break;
+                }
+            }
+        }
+        Ok(whole)
+    }
 }
 
 impl WebSocketEnd {
@@ -143,6 +188,7 @@ impl WebSocketEnd {
         end
     }
 
+<<<<<<< HEAD
     fn asking(config: WebSocketConfig, host: &str, request: &Request) -> Self {
         let mut end = WebSocketEnd::new(config, Side::Asking, Phase::Head, 0);
         let mut head =
@@ -159,6 +205,29 @@ impl WebSocketEnd {
         end
     }
 
+=======
+    /// Overhears what a connecting side sends: its request is taken as granted, and nothing is answered.
+    pub fn overhearing_requests(config: WebSocketConfig) -> Self {
+        let mut end = WebSocketEnd::new(config, Side::Listening, Phase::Head, 0);
+        end.overhears = true;
+        end
+    }
+
+    /// Overhears what a listening side sends in answer to the request with this `sec-websocket-key`.
+    pub fn overhearing_answers(config: WebSocketConfig, key: &str) -> Self {
+        let mut end = WebSocketEnd::new(config, Side::Connecting, Phase::Head, 0);
+        end.overhears = true;
+        end.key = key.to_owned();
+        end
+    }
+
+    /// From now on messages may come compressed (RFC 7692): both sides agreed on it. With `fresh` each message is
+    /// compressed by itself.
+    pub fn expect_compression(&mut self, fresh: bool) {
+        self.inflate = Some(Inflate { state: Decompress::new(false), fresh });
+    }
+
+>>>>>>> main
     /// No upgrade and no frames: what is sent raw goes out, what arrives is handed up.
     pub fn raw(config: WebSocketConfig) -> Self {
         WebSocketEnd::new(config, Side::Raw, Phase::Open, 0)
@@ -181,6 +250,9 @@ impl WebSocketEnd {
             close_sent: false,
             close_received: false,
             finishing: false,
+            overhears: false,
+            inflate: None,
+            compressed: false,
         }
     }
 
@@ -481,6 +553,15 @@ impl WebSocketEnd {
             self.events.push_back(WireEvent::Request(request.clone()));
             self.phase = Phase::Deciding;
         }
+<<<<<<< HEAD
+=======
+        if self.overhears {
+            let upgrade = self.request.take().is_some_and(|(request, _)| request.upgrade);
+            self.phase = if upgrade { Phase::Open } else { Phase::Head };
+            return true;
+        }
+        self.phase = Phase::Deciding;
+>>>>>>> main
         false
     }
 
@@ -566,7 +647,7 @@ impl WebSocketEnd {
             return false;
         }
         self.input.drain(..header_length);
-        let mut payload: Vec<u8> = self.input.drain(..length).collect();
+        let mut payload = take_front(&mut self.input, length);
         if let Some(mask) = header.mask {
             apply_mask(&mut payload, mask);
         }
@@ -575,7 +656,9 @@ impl WebSocketEnd {
 
     /// The rules of RFC 6455, section 5, that a header alone can break.
     fn check(&self, header: &FrameHeader, length: u64) -> Result<(), &'static str> {
-        if header.rsv1 || header.rsv2 || header.rsv3 {
+        let starts = matches!(header.opcode, OpCode::Data(Data::Text | Data::Binary));
+        let compressed = header.rsv1 && starts && self.inflate.is_some();
+        if (header.rsv1 && !compressed) || header.rsv2 || header.rsv3 {
             return Err("a reserved bit is set, and no extension was agreed on");
         }
         match (self.side, header.mask.is_some()) {
@@ -611,6 +694,20 @@ impl WebSocketEnd {
                     whole = payload;
                 } else {
                     whole.extend_from_slice(&payload);
+                }
+                if code != Data::Continue {
+                    self.compressed = header.rsv1;
+                }
+                if header.is_final && self.compressed {
+                    let limit = self.config.max_message;
+                    match self.inflate.as_mut().map(|inflate| inflate.message(&whole, limit)) {
+                        Some(Ok(message)) => whole = message,
+                        Some(Err(fault)) => {
+                            self.fault(fault, "a compressed message that cannot be read");
+                            return false;
+                        }
+                        None => {}
+                    }
                 }
                 if !header.is_final {
                     self.joining = Some((text, whole));
@@ -670,14 +767,25 @@ fn key(rng: &mut Rng) -> String {
     text
 }
 
+/// The first bytes of a queue; there are as many.
+fn take_front(queue: &mut VecDeque<u8>, length: usize) -> Vec<u8> {
+    let (first, second) = queue.as_slices();
+    let mut taken = Vec::with_capacity(length);
+    taken.extend_from_slice(&first[..length.min(first.len())]);
+    taken.extend_from_slice(&second[..length - taken.len()]);
+    queue.drain(..length);
+    taken
+}
+
 fn apply_mask(bytes: &mut [u8], mask: [u8; 4]) {
-    let mut chunks = bytes.chunks_exact_mut(4);
+    // Sixteen at a time: long messages are the common case in floods.
+    let wide = u128::from_ne_bytes([mask; 4].concat().try_into().unwrap_or_default());
+    let mut chunks = bytes.chunks_exact_mut(16);
     for chunk in &mut chunks {
-        for (byte, key) in chunk.iter_mut().zip(mask) {
-            *byte ^= key;
-        }
+        let sixteen: [u8; 16] = (&*chunk).try_into().unwrap_or_default();
+        chunk.copy_from_slice(&(u128::from_ne_bytes(sixteen) ^ wide).to_ne_bytes());
     }
-    for (byte, key) in chunks.into_remainder().iter_mut().zip(mask) {
+    for (byte, key) in chunks.into_remainder().iter_mut().zip(mask.into_iter().cycle()) {
         *byte ^= key;
     }
 }

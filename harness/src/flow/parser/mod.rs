@@ -8,6 +8,8 @@ mod step;
 use super::ast::{Flow, HeaderLine, Name, Pattern, Payload, Span, Trivia};
 use crate::diagnostic::{self, Diagnostic};
 
+/// Errors after which the rest of a file is not read.
+const ERRORS: usize = 100;
 /// Brackets and blocks that may stand inside each other.
 const DEPTH: u32 = 48;
 
@@ -180,6 +182,13 @@ impl<'a> Parser<'a> {
     /// Passes over the rest of something that could not be read: to the end of the line on which its brackets close.
     fn recover(&mut self, start: usize) {
         self.brackets = 0;
+        if self.diagnostics.len() >= ERRORS {
+            // Whoever mends these will look again; a file that is no flow at all need not be read to its end.
+            let rest = Span::new(self.at, self.at);
+            self.diagnostics.push(diagnostic::too_many_errors(rest));
+            self.at = self.source.len();
+            return;
+        }
         let mut depth = 0_i32;
         let mut quote: Option<char> = None;
         let mut escaped = false;
@@ -322,7 +331,8 @@ impl<'a> Parser<'a> {
     fn still_inside(&mut self, opening: usize, what: &str) -> Parsed<()> {
         self.blanks();
         let before = self.source[..self.at].trim_end_matches([' ', '\t', '\r']);
-        if !self.rest().is_empty() && !(before.ends_with('\n') && begins_step(self.rest())) {
+        let at_a_step = before.ends_with('\n') && begins_step(self.rest());
+        if !self.rest().is_empty() && !at_a_step {
             return Ok(());
         }
         self.at = opening + 1;
@@ -434,10 +444,15 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// True when a line begins with what can only be a step, or the end of a block.
+/// True when a text is read as one name, so that it needs no quotes.
+pub(super) fn is_name(text: &str) -> bool {
+    !text.is_empty() && Parser::new(text).peek_word() == text
+}
+
+/// True when a line begins with what can only be a step.
 fn begins_step(line: &str) -> bool {
     let line = line.trim_start_matches([' ', '\t', '\r']);
-    let word = &line[..line.find(|c: char| !is_word(c)).unwrap_or(line.len())];
+    let word = Parser::new(line).peek_word();
     let next = line[word.len()..].trim_start_matches([' ', '\t']);
     let next_word = &next[..next.find(|c: char| !is_word(c)).unwrap_or(next.len())];
     !word.is_empty()

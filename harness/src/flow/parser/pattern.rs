@@ -425,10 +425,13 @@ impl Parser<'_> {
                 end += 1 + sign + exponent;
             }
         }
+        if end == usize::from(rest.starts_with('-')) {
+            return self.wrong("a number");
+        }
         self.at += end;
         match serde_json::from_str(&rest[..end]) {
             Ok(number) => Ok(number),
-            Err(_) => self.report(diagnostic::bad_number(Span::new(start, self.at.max(start + 1)))),
+            Err(_) => self.report(diagnostic::bad_number(Span::new(start, self.at))),
         }
     }
 

@@ -3,19 +3,21 @@
 use super::{Failed, Parsed, Parser};
 use crate::diagnostic;
 use crate::flow::ast::{
-    Block, Branch, CloseSpec, ConnectOptions, Name, Pattern, Span, Step, StepKind, Trivia,
+    Block, Branch, CloseSpec, ConnectOptions, ExitStatus, Name, Pattern, Span, Step, StepKind, Trivia,
 };
 
 /// What a participant can do.
-pub(super) const VERBS: [&str; 13] = [
+pub(super) const VERBS: [&str; 15] = [
     "closes",
     "connects",
     "disconnects",
     "does",
     "drops",
+    "exits",
     "greets",
     "knows",
     "opens",
+    "quits",
     "refuses",
     "resumes",
     "stalls",
@@ -211,7 +213,12 @@ impl Parser<'_> {
             "disconnects" => StepKind::Disconnects { who, close: self.close_spec()? },
             "vanishes" => StepKind::Vanishes { who },
             "stalls" => StepKind::Stalls { who },
+            "quits" => StepKind::Quits { who },
             "stops" => StepKind::Stops { who },
+            "exits" if !self.word("with") => StepKind::Exits { who, how: None },
+            "exits" if self.word("failure") => StepKind::Exits { who, how: Some(ExitStatus::Failure) },
+            "exits" if self.word("success") => StepKind::Exits { who, how: Some(ExitStatus::Success) },
+            "exits" => return self.wrong("`success` or `failure`"),
             "knows" => StepKind::Knows { who, whom: self.name("the participant whose address is known")? },
             "greets" => StepKind::Greets { who, whom: self.name("the participant who is greeted")? },
             "resumes" => StepKind::Resumes { who },

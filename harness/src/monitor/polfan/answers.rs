@@ -6,7 +6,7 @@ use std::time::Duration;
 use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
 
-use super::{COMMANDS, REPLY, Reference, envelope, sides};
+use super::{COMMANDS, Envelope, REPLY, Reference, envelope, sides};
 use crate::judge::schema::actual;
 use crate::monitor::{Monitor, MonitorConfig, NotJson, Party, Rulings, Seen, What};
 
@@ -33,6 +33,9 @@ struct Pending {
     kind: String,
     asked: Asked,
     answered: bool,
+    data: Value,
+    /// What looks like the answer, under another ref or none.
+    lookalike: Option<Value>,
 }
 
 struct Line {
@@ -95,7 +98,7 @@ impl Answers {
                 return;
             }
         };
-        line.pending.push(Pending { at: seen.at, kind: said.kind.to_owned(), asked, answered: false });
+        line.pending.push(Pending { at: seen.at, kind: said.kind.to_owned(), asked, answered: false, data: said.data.clone(), lookalike: None });
     }
 
     fn server_said(&mut self, seen: &Seen<'_>, whole: &Value, rulings: &mut Rulings) {
@@ -120,11 +123,7 @@ impl Answers {
                 rulings.kept("POLFAN-REF-10", seen.from, seen.at);
             }
             _ => {
-                // Perhaps the news of somebody else's command, perhaps an answer that lost its ref.
-                if let Some(line) = self.lines.get_mut(&seen.link) {
-                    let owed = line.pending.iter().filter(|pending| !pending.answered);
-                    line.stray |= owed.into_iter().any(|pending| answers(&pending.kind, event.kind));
-                }
+                self.looks_alike(seen.link, &event);
             }
         }
     }
@@ -192,7 +191,9 @@ impl Answers {
         let open = line.pending.iter_mut().find(|pending| !pending.answered && !matches!(pending.asked, Asked::Own(_)));
         if !ANSWERS.contains(&kind) && open.is_none() {
             // Others may be told under a ref of the server's making.
-            line.stray |= line.pending.iter().any(|pending| !pending.answered && answers(&pending.kind, kind));
+            if let Some(event) = envelope(whole) {
+                self.looks_alike(seen.link, &event);
+            }
             return;
         }
         if let Some(pending) = open {
@@ -207,6 +208,21 @@ impl Answers {
             rulings.broken(id, seen.from, seen.at, message, "the ref of the command", actual(whole));
         } else if is_error {
             self.foreign_error(seen, whole, rulings);
+        }
+    }
+
+    /// Perhaps the news of somebody else's command, perhaps an answer that lost its ref: if no other comes, it was.
+    fn looks_alike(&mut self, link: LinkId, event: &Envelope<'_>) {
+        let Some(line) = self.lines.get_mut(&link) else { return };
+        for pending in line.pending.iter_mut().filter(|pending| !pending.answered) {
+            if !answers(&pending.kind, event.kind) {
+                continue;
+            }
+            if speaks_of(&pending.data, event.data) {
+                pending.lookalike.get_or_insert_with(|| actual(event.whole));
+            } else {
+                line.stray = true;
+            }
         }
     }
 
@@ -294,7 +310,10 @@ impl Answers {
                 pending.answered = true;
                 // What was said without a ref, or beside rubbish, may have been answered unseen.
                 let certain = matches!(pending.asked, Asked::Own(_)) && !unclear && !stray;
-                if certain && line.heard {
+                if let Some(lookalike) = pending.lookalike.take().filter(|_| certain) {
+                    let message = format!("the answer to `{}` came without its ref", pending.kind);
+                    rulings.broken("POLFAN-REF-1", &line.server, now, message, "the ref of the command", lookalike);
+                } else if certain && line.heard {
                     let message = format!("`{}` was not answered within {:?}", pending.kind, REPLY);
                     let expected = "an event with its ref";
                     rulings.broken("POLFAN-EVT-8", &line.server, now, message, expected, Value::Null);
@@ -324,6 +343,27 @@ fn answers(command: &str, event: &str) -> bool {
         _ => &[],
     };
     known.contains(&event)
+}
+
+/// True when an event tells of what a command asked for: the same place, the same name, the same text.
+fn speaks_of(command: &Value, event: &Value) -> bool {
+    const SAME: [(&str, &[&str]); 7] = [
+        ("/id", &["/id", "/space/id", "/room/id"]),
+        ("/roleId", &["/id", "/member/roles"]),
+        ("/spaceId", &["/spaceId", "/room/spaceId", "/member"]),
+        ("/roomId", &["/roomId"]),
+        ("/topicId", &["/message/topicId"]),
+        ("/name", &["/space/name", "/summary/name", "/room/name", "/topic/name", "/role/name"]),
+        ("/content", &["/message/content"]),
+    ];
+    SAME.iter().all(|(asked, told)| {
+        let Some(asked) = command.pointer(asked) else { return true };
+        told.iter().filter_map(|told| event.pointer(told)).any(|told| match (asked, told) {
+            (Value::String(asked), Value::String(told)) => asked.eq_ignore_ascii_case(told),
+            // Lists of roles and members with another id are not compared further.
+            (_, told) => told.is_array() || told.is_object(),
+        })
+    })
 }
 
 impl Monitor for Answers {

@@ -99,6 +99,9 @@ pub(super) struct Audience {
     overheard: Vec<Overheard>,
     /// Somebody who was never in a room has heard its messages.
     leaking: bool,
+    /// Memberships that an answer to the user's own command gave in this conversation: nobody else can know of the
+    /// place yet, so that nothing changes them unseen.
+    sure: BTreeSet<(String, String)>,
     /// Which connections were told of which rooms as their own.
     rooms_told: BTreeSet<(LinkId, String)>,
     /// Spaces that users made in sight.
@@ -127,6 +130,7 @@ impl Audience {
             messages: BTreeMap::new(),
             overheard: Vec::new(),
             leaking: false,
+            sure: BTreeSet::new(),
             rooms_told: BTreeSet::new(),
             made: BTreeSet::new(),
             sequence: 0,
@@ -210,6 +214,10 @@ impl Audience {
         {
             self.failed(seen, &user, pending, event, rulings);
         }
+        if pending.is_some() && matches!(event.kind, "SpaceJoined" | "RoomJoined" | "JoinedRoom") {
+            let place = id(event.data, "/space/id").or_else(|| id(event.data, "/room/id"));
+            self.sure.extend(place.map(|place| (user.clone(), place)));
+        }
         if event.kind == "SpaceJoined"
             && pending.as_ref().is_some_and(|pending| pending.kind == "CreateSpace")
             && let Some(space) = id(event.data, "/space/id")
@@ -270,7 +278,8 @@ impl Audience {
     /// EVT-5: the joiner's event once more, at a member who has not asked for it again.
     fn room_joined(&mut self, seen: &Seen<'_>, user: &str, event: &Envelope<'_>, rulings: &mut Rulings) {
         let Some(room) = id(event.data, "/room/id") else { return };
-        let known = self.rooms.get(&(user.to_owned(), room.clone())) == Some(&Presence::In);
+        let key = (user.to_owned(), room.clone());
+        let known = self.rooms.get(&key) == Some(&Presence::In) && self.sure.contains(&key);
         let told = !self.rooms_told.insert((seen.link, room));
         let own = matches!(event.reference, Reference::Text(_)) || self.moving(user);
         if self.exclusive && !self.blind && told && known && !own && !matches!(seen.what, What::Answered(_)) {
@@ -342,7 +351,7 @@ impl Audience {
                 let there = listed.contains(place);
                 let message = match presence {
                     // Without another connection a server may have dropped the membership (section 3.3).
-                    Presence::In if !there && elsewhere && self.exclusive => {
+                    Presence::In if !there && elsewhere && self.sure.contains(&(user.to_owned(), place.clone())) => {
                         format!("the {what} {place}, where the user is a member, is missing")
                     }
                     Presence::Left if there => format!("the {what} {place}, which the user has left, is listed"),
@@ -546,6 +555,7 @@ impl Audience {
                 && line.open
                 && line.user.as_ref().is_some_and(|user| {
                     user != receiver
+                        && self.sure.contains(&(user.clone(), room.to_owned()))
                         && self.rooms.get(&(user.clone(), room.to_owned())) == Some(&Presence::In)
                         && !self.moving(user)
                 })
@@ -590,7 +600,7 @@ impl Audience {
             // Who has no connection may have been dropped (section 3.3).
             let connected = self.lines.values().any(|line| line.open && line.user.as_ref() == Some(user));
             let message = match (presence, count) {
-                (Presence::In, 0) if connected => format!("{user}, who is a member, is missing"),
+                (Presence::In, 0) if connected && self.sure.contains(&(user.clone(), place.clone())) => format!("{user}, who is a member, is missing"),
                 (Presence::Left, 1..) => format!("{user}, who has left, is listed"),
                 (_, 2..) => format!("{user} is listed more than once"),
                 _ => continue,

@@ -2,6 +2,7 @@
 //! sockets and one address of the party under test; its further addresses are learnt from what it says and sends.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -36,7 +37,15 @@ impl Shared {
 
     /// What is known before the first step: the addresses of those we play, and an id for each of them.
     pub(super) fn introduce(&mut self, bindings: &mut Bindings) {
+        let crowds: BTreeSet<usize> =
+            self.plan.names.values().filter(|places| places.len() > 1).flatten().copied().collect();
         for one in 0..self.cast.len() {
+            // Nobody asks for the address of one of a crowd, and every match would carry the variables of all.
+            if crowds.contains(&one) {
+                let id = fresh_uuid(&mut self.rng);
+                self.ids.insert(one, id.into());
+                continue;
+            }
             if let Some(address) = self.addresses.get(one).copied().flatten() {
                 Self::bind_address(&self.cast[one].name, address, bindings);
             }
@@ -221,9 +230,12 @@ impl Shared {
             // Where the machine stood still, what was missed is not made up for.
             let every = greeting.every.max(Duration::from_millis(10));
             self.greeters[place].next = (next + every).max(self.now + every / 2);
-            let mut bindings = self.ignoring_bindings.borrow().clone();
+            // A greeting knows whose it is and nothing else; with a crowd, copies of all variables would cost its square.
+            let mut bindings = Bindings::default();
             let owner = self.cast[from].socket_of.unwrap_or(from);
-            if let Some(id) = bindings.value(&format!("{}.id", self.cast[owner].name)).cloned() {
+            let named =
+                || self.ignoring_bindings.borrow().value(&format!("{}.id", self.cast[owner].name)).cloned();
+            if let Some(id) = self.ids.get(&owner).cloned().or_else(named) {
                 bindings.bind("me", Bound::Value(id));
             }
             let Ok(message) = generate(&greeting.message, &mut bindings, &mut self.rng) else { continue };

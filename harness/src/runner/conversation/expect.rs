@@ -16,12 +16,17 @@ use super::{Ending, Shared, Stop};
 use crate::flow::ast::{CloseSpec, Key, Pattern, PatternKind, Payload, Step};
 use crate::flow::format::{pattern_text, payload_text};
 use crate::judge::finding::{Finding, Judge, Ruling};
-use crate::pattern::{Bindings, Bound, Mismatch, json, matches, text_of, variable_text};
+use crate::pattern::{Bindings, Bound, Mismatch, json, matches, variable_text};
 
 /// How much longer than its limit a message is waited for, to tell late from missing.
 const GRACE: Duration = Duration::from_millis(750);
+/// Messages that nobody expected, one after another before a step, after which a flow is given up.
+const STRANGE_LIMIT: usize = 100;
 /// A message is a failed attempt at what was expected when so large a part of its top level fits.
 const SAME_KIND: f64 = 0.5;
+
+/// A message that a judge has accused already is a failed attempt only when so much of it fits.
+const UNMISTAKABLE: f64 = 0.75;
 
 /// What is waited for on a link.
 #[derive(Clone, Debug)]
@@ -37,8 +42,6 @@ pub(super) enum Expect {
 /// A step that waits.
 #[derive(Debug)]
 pub(super) struct Expectation {
-    /// The link it looks at; `None` for one that looks at several.
-    link: Option<usize>,
     /// Something stands first in the queue that neither fits nor may be skipped.
     blocked: bool,
     /// Nobody else wants what blocks it either.
@@ -192,11 +195,11 @@ impl Shared {
             if !stale && let Ok(bound) = fits(expect, &arrived.what, bindings) {
                 return Scan::Fits(place, bound);
             }
+            // What was accused already stands in nobody's way, unless it is plainly a failed attempt at this.
+            let aside =
+                background || (arrived.judged && likeness(expect, &arrived.what, bindings) < UNMISTAKABLE);
             // Datagrams have no order: what waits before the one that fits stands in nobody's way.
-            if !background
-                && !self.links[link].is_datagrams()
-                && self.allowed_at(link, &arrived.what).is_none()
-            {
+            if !aside && !self.links[link].is_datagrams() && self.allowed_at(link, &arrived.what).is_none() {
                 return Scan::Blocked(place);
             }
         }
@@ -224,6 +227,7 @@ impl Shared {
 
     /// Takes the message at `place`; what was skipped before it is used up, unless another step that waits at the same
     /// time may want it.
+<<<<<<< HEAD
     fn take(&mut self, id: u64, link: usize, place: usize, beside_others: bool) -> Option<Arrived> {
         if beside_others
             || self.links[link].is_datagrams()
@@ -232,6 +236,11 @@ impl Shared {
                 .iter()
                 .any(|(other, expectation)| *other != id && expectation.link == Some(link))
         {
+=======
+    fn take(&mut self, link: usize, place: usize, side_by_side: bool) -> Option<Arrived> {
+        // Steps of the same `in any order` may not have begun to wait yet.
+        if side_by_side || self.links[link].is_datagrams() {
+>>>>>>> main
             return self.links[link].inbox.remove(place);
         }
         for _ in 0..place {
@@ -243,9 +252,9 @@ impl Shared {
         self.links[link].inbox.pop_front()
     }
 
-    pub(super) fn register(&mut self, link: Option<usize>) -> u64 {
+    pub(super) fn register(&mut self) -> u64 {
         self.next_expectation += 1;
-        self.expectations.insert(self.next_expectation, Expectation { link, blocked: false, failed: false });
+        self.expectations.insert(self.next_expectation, Expectation { blocked: false, failed: false });
         self.next_expectation
     }
 
@@ -289,7 +298,11 @@ impl Shared {
         let scan = self.scan(link, expect, &scope.bindings.borrow(), since);
         match scan {
             Scan::Fits(place, bound) => {
+<<<<<<< HEAD
                 let arrived = self.take(id, link, place, scope.in_any_order)?;
+=======
+                let arrived = self.take(link, place, scope.side_by_side)?;
+>>>>>>> main
                 *scope.bindings.borrow_mut() = bound;
                 Some(Ok(arrived))
             }
@@ -322,7 +335,7 @@ pub(super) async fn expect(
         }
     };
     loop {
-        let id = shared.borrow_mut().register(Some(link));
+        let id = shared.borrow_mut().register();
         let found = wait_for(shared, Some(hard), |shared| shared.look(id, link, &expect, scope, since)).await;
         let shared = &mut *shared.borrow_mut();
         shared.unregister(id);
@@ -342,7 +355,10 @@ pub(super) async fn expect(
                 // A message of quite another kind is judged by itself; what was expected may still come.
                 if strange && shared.plan.unexpected.is_some() {
                     unexpected(shared, scope, link, place, step);
-                    continue;
+                    match shared.flood() {
+                        Some(flood) => return Err(Stop::Other(flood)),
+                        None => continue,
+                    }
                 }
                 return Err(mismatch(shared, scope, link, place, &expect, step));
             }
@@ -354,7 +370,13 @@ pub(super) async fn expect(
 /// Accuses a message that nobody expected, and takes it out of the way.
 pub(super) fn unexpected(shared: &mut Shared, scope: &Scope, link: usize, place: usize, step: &Step) {
     let Some(arrived) = shared.links[link].inbox.remove(place) else { return };
+    shared.strange += 1;
+    shared.swamped |= shared.strange > STRANGE_LIMIT;
     let (watched, played) = (shared.links[link].watched, shared.links[link].played);
+    // Bystanders are there to be served; what else reaches them is the business of the flow's own cast.
+    if scope.liveness.is_some() {
+        return;
+    }
     let finding = Finding {
         requirement: shared.plan.unexpected.clone(),
         ruling: Ruling::Broken,
@@ -485,8 +507,16 @@ pub(super) fn fail(
     expected: String,
     actual: Value,
 ) -> Stop {
-    let line = scope.file.line(step.span.start);
-    let Some(requirement) = accused.into_iter().next() else {
+    // Of a bystander that is not served the reader wants the line that asks for one.
+    let line = match &scope.liveness {
+        Some(liveness) => liveness.1,
+        None => scope.file.line(step.span.start),
+    };
+    let (catalogue, settings) = (&shared.protocol.catalogue, &shared.plan.settings);
+    let at_stake = |id: &String| {
+        catalogue.get(id).is_none() || catalogue.binds_in(id, &shared.plan.role, &settings.edition)
+    };
+    let Some(requirement) = accused.into_iter().find(at_stake) else {
         let found =
             if actual.is_null() { String::new() } else { format!(", found {}", json::short(&actual, 300)) };
         let text = format!(
@@ -517,12 +547,4 @@ pub(super) fn seconds(duration: Duration) -> String {
     } else {
         format!("{:.2} s", duration.as_secs_f64())
     }
-}
-
-/// The text of a Ping, a Close reason, a path: a string expression, or a fresh value of a pattern.
-pub(super) fn expression(
-    pattern: &Pattern,
-    bindings: &Bindings,
-) -> Result<String, crate::pattern::Ungeneratable> {
-    text_of(pattern, bindings)
 }

@@ -13,6 +13,12 @@ use crate::monitor::NotJson;
 
 /// Messages that may wait on a link before the oldest background traffic is forgotten.
 const INBOX_LIMIT: usize = 4096;
+/// Bytes that they may take, as text and as values.
+const INBOX_BYTES: usize = 16 << 20;
+/// A message of this size may have filled the inbox by itself.
+const HEAVY: usize = INBOX_BYTES / INBOX_LIMIT;
+/// How many of the oldest are looked at for one to forget.
+const LOOK_BACK: usize = 64;
 
 /// How far a connection has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +42,8 @@ pub(super) enum Stage {
 pub(super) struct Arrived {
     pub(super) at: Time,
     pub(super) what: Arrival,
+    /// A judge has accused it already: that nobody expected it need not be said as well.
+    pub(super) judged: bool,
 }
 
 /// What arrived.
@@ -90,6 +98,19 @@ impl Arrival {
         match self {
             Arrival::Text { json: Ok(value), .. } => crate::judge::schema::actual(value),
             other => Value::from(crate::pattern::json::cut(&other.describe(), 1000)),
+        }
+    }
+
+    /// About what it takes in memory.
+    fn weight(&self) -> usize {
+        match self {
+            Arrival::Text { text, json } => {
+                text.len() + json.as_ref().map_or(0, crate::pattern::json::weight)
+            }
+            Arrival::Binary(bytes) | Arrival::Ping(bytes) | Arrival::Pong(bytes) => bytes.len(),
+            Arrival::Closing { reason, .. } => reason.len(),
+            Arrival::Fault(detail) => detail.len(),
+            Arrival::Ended => 0,
         }
     }
 
@@ -159,14 +180,24 @@ impl Link {
         matches!(self.end, LinkEnd::Datagrams(_))
     }
 
-    /// Queues what arrived. Where far too much waits, the oldest that nobody may want is forgotten.
-    pub(super) fn push(&mut self, arrived: Arrived, forgettable: impl Fn(&Arrival) -> bool) {
+    /// Queues what arrived. Where far too much waits, the oldest that nobody may want is forgotten; false where there
+    /// is none such: then nobody keeps up with what arrives.
+    #[must_use]
+    pub(super) fn push(&mut self, arrived: Arrived, forgettable: impl Fn(&Arrival) -> bool) -> bool {
         self.received += 1;
+        let heavy = arrived.what.weight() > HEAVY;
         self.inbox.push_back(arrived);
-        if self.inbox.len() > INBOX_LIMIT {
-            let oldest = self.inbox.iter().position(|arrived| forgettable(&arrived.what)).unwrap_or(0);
-            self.inbox.remove(oldest);
+        while self.inbox.len() > INBOX_LIMIT
+            || (heavy && self.inbox.iter().map(|one| one.what.weight()).sum::<usize>() > INBOX_BYTES)
+        {
+            let old = self.inbox.iter().take(LOOK_BACK).position(|one| forgettable(&one.what));
+            match old {
+                // What came last may be what a step waits for.
+                Some(old) if old + 1 < self.inbox.len() => self.inbox.remove(old),
+                _ => return self.inbox.len() == 1,
+            };
         }
+        true
     }
 
     /// True while messages can be sent.

@@ -34,11 +34,13 @@ use crate::monitor::{self, Monitor, MonitorConfig, Party, Rulings, Seen, What};
 use crate::pattern::{Bindings, json};
 
 /// Largest message that is read from a party under test.
-pub const MESSAGE_LIMIT: usize = 16 << 20;
+pub const MESSAGE_LIMIT: usize = 8 << 20;
 /// How long connections may take to end after a flow.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// More messages than this in one flow is a flood; nothing is judged any more.
-const FLOOD: u64 = 200_000;
+const FLOOD: u64 = 50_000;
+/// Characters of a message that are handed to the transcript; it keeps less.
+const TRANSCRIBED: usize = 4000;
 /// Different findings that one flow may report.
 const FINDINGS_LIMIT: usize = 40;
 
@@ -55,6 +57,8 @@ pub enum Input<'a> {
     Ended(LinkId, bool),
     /// The network has taken so many of the bytes that were written.
     Written(LinkId, usize),
+    /// The program that plays a participant under test has ended; true when it says that all went well.
+    Exited(usize, bool),
     /// A datagram arrived at a participant's socket, from this address.
     Datagram(usize, SocketAddr, &'a [u8]),
     /// Time has passed.
@@ -74,6 +78,8 @@ pub enum Output {
     Reset(LinkId),
     /// Stop reading from the connection, or go on.
     Stall(LinkId, bool),
+    /// Ask the program that plays a participant under test to end in order.
+    Quit(usize),
     /// A datagram from a participant's socket to this address.
     SendTo(usize, SocketAddr, Vec<u8>),
     /// Close a participant's datagram socket.
@@ -97,6 +103,8 @@ pub enum Ending {
     Flow(String),
     /// The target sends without end.
     Flooded(String),
+    /// The party under test speaks another edition.
+    OtherEdition(String),
     /// The run was cut short.
     Interrupted,
 }
@@ -166,15 +174,23 @@ pub(crate) struct Shared {
     heard: bool,
     unreachable: Option<String>,
     received: u64,
+    /// More waits to be judged than anybody wants.
+    swamped: bool,
+    /// Messages that no step expected.
+    strange: usize,
     served_runs: u32,
     /// The target was seen to serve in this flow.
     serves: bool,
     stimulated: Option<(usize, u64)>,
+    /// Programs under test that have ended, and whether they say that all went well.
+    exits: BTreeMap<usize, bool>,
     /// Where the datagram sockets of the cast are, as far as that is known.
     addresses: Vec<Option<SocketAddr>>,
     /// Sockets of ours that nobody uses yet.
     spare_addresses: VecDeque<SocketAddr>,
     greeters: Vec<datagrams::Greeter>,
+    /// The ids of a crowd's members, by their place in the cast.
+    ids: BTreeMap<usize, serde_json::Value>,
 }
 
 /// One run of one flow.
@@ -240,12 +256,16 @@ impl Conversation {
             heard: false,
             unreachable: None,
             received: 0,
+            swamped: false,
+            strange: 0,
             served_runs: 0,
             serves: false,
             stimulated: None,
+            exits: BTreeMap::new(),
             addresses: addresses.iter().copied().take(plan.cast.len()).collect(),
             spare_addresses: addresses.iter().skip(plan.cast.len()).flatten().copied().collect(),
             greeters: Vec::new(),
+            ids: BTreeMap::new(),
             plan: Rc::clone(&plan),
             protocol,
         };
@@ -276,6 +296,9 @@ impl Conversation {
                     if let Some(link) = shared.links.get_mut(link.0 as usize) {
                         link.unwritten = link.unwritten.saturating_sub(count);
                     }
+                }
+                Input::Exited(participant, well) => {
+                    shared.exits.entry(participant).or_insert(well);
                 }
                 Input::Datagram(socket, from, bytes) => shared.datagram(socket, from, bytes),
                 Input::Tick => {}
@@ -329,6 +352,17 @@ impl Conversation {
         self.finished = true;
     }
 
+    /// Stops at once: whom the flow is about cannot be reached, for the reason given.
+    pub fn give_up(&mut self, why: String) {
+        if self.task.take().is_some() {
+            let mut shared = self.shared.borrow_mut();
+            shared.unreachable.get_or_insert(why.clone());
+            drop(shared);
+            self.steps_ended(Ending::Unreached(why));
+        }
+        self.finished = true;
+    }
+
     /// What came of it.
     pub fn into_outcome(self) -> Outcome {
         let shared = &mut *self.shared.borrow_mut();
@@ -349,11 +383,16 @@ impl Conversation {
                 let mut shared = self.shared.borrow_mut();
                 shared.progress = false;
                 shared.wake = None;
-                if shared.received > FLOOD {
-                    let text = format!("more than {FLOOD} messages arrived in one flow");
+                if let Some(flood) = shared.flood() {
                     drop(shared);
                     self.task = None;
-                    self.steps_ended(Ending::Flooded(text));
+                    self.steps_ended(flood);
+                    break;
+                }
+                if let Some(text) = shared.rulings.other_edition.clone() {
+                    drop(shared);
+                    self.task = None;
+                    self.steps_ended(Ending::OtherEdition(text));
                     break;
                 }
             }
@@ -412,6 +451,16 @@ fn seed_for(seed: u64, name: &str) -> u64 {
 }
 
 impl Shared {
+    /// Says so when more arrives than anybody can judge.
+    fn flood(&self) -> Option<Ending> {
+        if self.swamped {
+            let text = format!("{} messages arrived, and far more than any step waits for", self.received);
+            return Some(Ending::Flooded(text));
+        }
+        let text = format!("more than {FLOOD} messages arrived in one flow");
+        (self.received > FLOOD).then_some(Ending::Flooded(text))
+    }
+
     /// How the harness's ends read.
     pub(crate) fn framing(&self) -> Framing {
         self.protocol.settings.transport(&self.plan.settings.edition).framing(MESSAGE_LIMIT)
@@ -511,6 +560,7 @@ impl Shared {
             WireEvent::Refused(response, detail) => {
                 let status = (response.status != 0).then_some(response.status);
                 link.stage = Stage::Refused(status, detail.clone());
+                self.heard |= status.is_some();
                 let text = match status {
                     Some(status) => format!("refused with HTTP {status}"),
                     None => format!("refused: {detail}"),
@@ -527,7 +577,7 @@ impl Shared {
                 let mut findings = Vec::new();
                 schema::judge_binary(&self.protocol, &self.parties[watched], &bytes, self.now, &mut findings);
                 let misplaced =
-                    !findings.is_empty() && json::parse(&bytes).is_ok_and(|value| value.is_object());
+                    !findings.is_empty() && json::parse_received(&bytes).is_ok_and(|value| value.is_object());
                 self.findings_from(findings);
                 if misplaced {
                     // The wrong kind of frame was judged; what it says is judged like any other message.
@@ -595,28 +645,28 @@ impl Shared {
         let as_seen = parsed.as_ref().map_err(|error| *error);
         schema::judge_text(&self.protocol, edition, from, to, &text, as_seen, self.now, &mut findings);
         // What is no message at all was judged as that, and answers no arrow.
-        let judged = !findings.is_empty() && matches!(parsed, Err(monitor::NotJson::Malformed));
-        self.findings_from(findings);
-        self.observe(index, true, &What::Text { text: &text, json: as_seen });
-        self.note(index, true, text.clone());
-        if !judged {
-            self.arrived(index, Arrival::Text { text, json: parsed });
+        let nothing = !findings.is_empty() && matches!(parsed, Err(monitor::NotJson::Malformed));
+        let mut judged = self.findings_from(findings);
+        judged |= self.observe(index, true, &What::Text { text: &text, json: as_seen });
+        self.note(index, true, json::cut(&text, TRANSCRIBED));
+        if !nothing {
+            self.arrived(index, Arrival::Text { text, json: parsed }, judged);
         }
     }
 
     fn queue(&mut self, index: usize, arrival: Arrival) {
         self.note(index, true, arrival.describe());
-        self.arrived(index, arrival);
+        self.arrived(index, arrival, false);
     }
 
-    fn arrived(&mut self, index: usize, what: Arrival) {
+    fn arrived(&mut self, index: usize, what: Arrival, judged: bool) {
         self.received += 1;
         let at = self.now;
         let bindings = Rc::clone(&self.ignoring_bindings);
         let bindings = bindings.borrow();
         let ignoring = &self.plan.ignoring;
-        self.links[index]
-            .push(Arrived { at, what }, |arrival| expect::is_background(arrival, ignoring, &bindings));
+        let background = |arrival: &Arrival| expect::is_background(arrival, ignoring, &bindings);
+        self.swamped |= !self.links[index].push(Arrived { at, what, judged }, background);
     }
 
     /// Writes a line of the transcript.
@@ -633,8 +683,8 @@ impl Shared {
         self.transcript.push(line);
     }
 
-    /// Shows the monitors something.
-    fn observe(&mut self, index: usize, from_watched: bool, what: &What<'_>) {
+    /// Shows the monitors something. True when they accuse a message for it.
+    fn observe(&mut self, index: usize, from_watched: bool, what: &What<'_>) -> bool {
         let link = &self.links[index];
         let (from, to) = if from_watched { (link.watched, link.played) } else { (link.played, link.watched) };
         let ours =
@@ -652,7 +702,7 @@ impl Shared {
         for monitor in &mut self.monitors {
             monitor.observe(&seen, &mut self.rulings);
         }
-        self.collect_rulings();
+        self.collect_rulings()
     }
 
     fn monitors_due(&mut self) {
@@ -665,13 +715,17 @@ impl Shared {
         self.collect_rulings();
     }
 
-    fn collect_rulings(&mut self) {
+    fn collect_rulings(&mut self) -> bool {
         let findings = std::mem::take(&mut self.rulings.findings);
-        self.findings_from(findings);
+        self.findings_from(findings)
     }
 
-    fn findings_from(&mut self, findings: Vec<Finding>) {
+    /// Records findings. True when one of them accuses a message, not something that did not come.
+    fn findings_from(&mut self, findings: Vec<Finding>) -> bool {
+        let accuses = |finding: &Finding| finding.ruling == Ruling::Broken && !finding.actual.is_null();
+        let judged = findings.iter().any(accuses);
         findings.into_iter().for_each(|finding| self.find(finding));
+        judged
     }
 
     /// Records what a judge said; what is said again in other words about the same requirement is said once.
@@ -700,11 +754,21 @@ impl Shared {
             }
             for item in items {
                 let message = matches!(item.what, Arrival::Text { .. } | Arrival::Binary(_));
-                if !message || self.is_background(&item.what) || self.take_allowed(index, &item.what) {
+                // Bystanders are there to be served; what else reaches them is the business of the flow's own cast.
+                let bystander = self.links[index].played >= self.plan.cast.len();
+                let aside = bystander || item.judged || self.is_background(&item.what);
+                if !message || aside || self.take_allowed(index, &item.what) {
                     continue;
                 }
                 let link = &self.links[index];
-                let Some(requirement) = self.plan.unexpected.clone() else { continue };
+                // Those of a `served` conversation have nothing to do with what the flow is about.
+                let of_flow = link.played < self.plan.cast.len();
+                let default = || {
+                    let default = self.protocol.settings.unexpected.clone();
+                    default.filter(|id| self.protocol.catalogue.binds(id, &self.plan.role))
+                };
+                let unexpected = if of_flow { self.plan.unexpected.clone() } else { default() };
+                let Some(requirement) = unexpected.filter(|_| !self.plan.settings.shared) else { continue };
                 let receiver = self.parties[link.played].name.clone();
                 let finding = Finding {
                     requirement: Some(requirement),

@@ -16,12 +16,12 @@ use super::task::{Task, all, wait_for};
 use super::{Ending, Output, Shared, Stop};
 use crate::corpus::FlowFile;
 use crate::flow::ast::{
-    Block, Branch, Bytes, CloseSpec, ConnectOptions, Name, Pattern, Payload, Step, StepKind,
+    Block, Branch, Bytes, CloseSpec, ConnectOptions, ExitStatus, Name, Pattern, Payload, Step, StepKind,
 };
 use crate::flow::format::pattern_text;
 use crate::judge::finding::{Finding, Judge, Ruling};
 use crate::monitor::What;
-use crate::pattern::{Bindings, Bound, generate, json as text_json, matches};
+use crate::pattern::{Bindings, Bound, generate, json as text_json, matches, text_from, text_of};
 use crate::runner::plan::{Driver, Participant, Plan};
 use crate::runner::stimulus::Stimulus;
 
@@ -40,6 +40,8 @@ pub(super) struct Scope {
     pub(super) in_any_order: bool,
     /// The innermost `within`.
     pub(super) window: Option<Window>,
+    /// Other steps wait at the same time: what one skips may be what another wants.
+    pub(super) side_by_side: bool,
     /// Who is accused by a step without citation: the block around it.
     fallback: Rc<Vec<String>>,
     /// In a `served` conversation: who is accused, and the step of the flow that asked for it.
@@ -68,7 +70,7 @@ impl Scope {
         let name = match &step.kind {
             StepKind::Arrow { from, .. } => from,
             StepKind::Closes { who, .. } | StepKind::Drops { who, .. } | StepKind::Refuses { who, .. } => who,
-            StepKind::Connects { who, .. } => who,
+            StepKind::Connects { who, .. } | StepKind::Exits { who, .. } => who,
             _ => return None,
         };
         let place = *self.names.get(&name.text)?.first()?;
@@ -118,6 +120,7 @@ pub(super) fn flow(
         file: Arc::clone(&plan.file),
         in_any_order: false,
         window: None,
+        side_by_side: false,
         fallback: Rc::new(Vec::new()),
         liveness: None,
         survival: Rc::new(survival(&plan.file.flow.steps)),
@@ -210,7 +213,11 @@ async fn run_step(
         StepKind::Quiet { who, duration } => quiet(shared, scope, step, who, *duration).await,
         StepKind::Settle => settle(shared).await,
         StepKind::AnyOrder(block) => {
+<<<<<<< HEAD
             let inner = Scope { in_any_order: true, ..scope.with_fallback(&step.cites) };
+=======
+            let inner = Scope { side_by_side: true, ..scope.with_fallback(&step.cites) };
+>>>>>>> main
             let tasks = block
                 .steps
                 .iter()
@@ -235,6 +242,8 @@ async fn run_step(
             Ok(())
         }
         StepKind::Does { who, stimulus, with } => does(shared, scope, step, who, stimulus, with.as_ref()),
+        StepKind::Exits { who, how } => exits(shared, scope, step, who, *how).await,
+        StepKind::Quits { who } => quits(shared, scope, who),
         StepKind::Served => served(shared, scope, step).await,
     }
 }
@@ -422,7 +431,22 @@ impl Shared {
             Some(_) => return,
             None => ids(&step.cites),
         };
-        self.kept.extend(cites.into_iter().filter(|id| self.protocol.catalogue.binds(id, &self.plan.role)));
+        let settings = &self.plan.settings;
+        let binds = |id: &String| self.protocol.catalogue.binds_in(id, &self.plan.role, &settings.edition);
+        self.kept.extend(cites.into_iter().filter(binds));
+    }
+
+    /// The links on which a participant hears something: of one that others connect to, those that are open.
+    fn links_to(&self, who: usize) -> Vec<usize> {
+        match self.current[who] {
+            Some(link) => vec![link],
+            None => {
+                let open = |index: &usize| {
+                    self.links[*index].played == who && self.links[*index].stage == Stage::Open
+                };
+                (0..self.links.len()).filter(open).collect()
+            }
+        }
     }
 
     /// The latest link between two participants.
@@ -456,9 +480,10 @@ impl Shared {
     fn transmit(&mut self, scope: &Scope, step: &Step, link: usize, payload: &Payload) -> Result<(), Stop> {
         let payload = resolve(payload, &scope.bindings.borrow());
         let flow_error = |error: crate::pattern::Ungeneratable| scope.broken_flow(step, error);
-        let text_of =
-            |pattern: &Pattern| expect::expression(pattern, &scope.bindings.borrow()).map_err(flow_error);
-        let bytes_of = |bytes: &Bytes| match bytes {
+        let mut text_of = |pattern: &Pattern| {
+            text_from(pattern, &mut scope.bindings.borrow_mut(), &mut self.rng).map_err(flow_error)
+        };
+        let mut bytes_of = |bytes: &Bytes| match bytes {
             Bytes::Hex(bytes) => Ok(bytes.clone()),
             Bytes::Expression(pattern) => text_of(pattern).map(String::into_bytes),
         };
@@ -474,7 +499,7 @@ impl Shared {
                 self.send_text(link, text, None);
             }
             Payload::Fragments(parts) => {
-                let parts = parts.iter().map(text_of).collect::<Result<Vec<_>, _>>()?;
+                let parts = parts.iter().map(&mut text_of).collect::<Result<Vec<_>, _>>()?;
                 let bytes: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
                 self.links[link].end.send_fragments(&bytes);
                 let text = parts.concat();
@@ -619,10 +644,12 @@ fn request(
     };
     let query = pairs(&options.query)?;
     let mut headers = pairs(&options.headers)?;
-    let text_of = |pattern: &Pattern| expect::expression(pattern, &bindings).map_err(flow_error);
+    let transport = shared.transport().subprotocol.clone();
+    let mut text_of =
+        |pattern: &Pattern| text_from(pattern, &mut bindings, &mut shared.rng).map_err(flow_error);
     let offered = match &options.subprotocol {
         Some(subprotocol) => Some(text_of(subprotocol)?),
-        None => shared.transport().subprotocol.clone(),
+        None => transport,
     };
     // An empty offer is none.
     if let Some(offered) = offered.filter(|offered| !offered.is_empty()) {
@@ -701,7 +728,7 @@ fn selected(
     offered: &Pattern,
 ) -> Result<(), Stop> {
     let shared = &mut *shared.borrow_mut();
-    let text = expect::expression(offered, &scope.bindings.borrow());
+    let text = text_of(offered, &scope.bindings.borrow());
     let text = text.map_err(|error| scope.broken_flow(step, error))?;
     let offered: Vec<&str> = text.split(',').map(str::trim).filter(|one| !one.is_empty()).collect();
     let own = shared.transport().subprotocol.clone();
@@ -733,7 +760,10 @@ async fn accept(
     let until = {
         let shared = shared.borrow();
         let settings = &shared.plan.settings;
-        let patience = shared.now + settings.timeout;
+        // A program that was just started may take its time to connect for the first time.
+        let known = shared.links.iter().any(|link| link.watched == who);
+        let patience =
+            shared.now + if known { settings.timeout } else { settings.timeout.max(settings.startup) };
         // A `within` may be more patient than the run.
         scope
             .window
@@ -786,7 +816,7 @@ async fn accept(
     }
     let wanted = match &options.subprotocol {
         Some(pattern) => {
-            let text = expect::expression(pattern, &scope.bindings.borrow());
+            let text = text_from(pattern, &mut scope.bindings.borrow_mut(), &mut shared.rng);
             Some(text.map_err(|error| scope.broken_flow(step, error))?)
         }
         None => shared.transport().subprotocol.clone(),
@@ -1089,7 +1119,7 @@ impl Shared {
     /// The links on which participants hear: the latest connection of each, or all that comes to its sockets.
     fn links_of(&self, listeners: &[usize]) -> Vec<usize> {
         if !self.plan.datagrams {
-            return listeners.iter().filter_map(|one| self.current[*one]).collect();
+            return listeners.iter().flat_map(|one| self.links_to(*one)).collect();
         }
         let hears = |played: usize| {
             let owner = self.cast[played].socket_of;
@@ -1108,6 +1138,7 @@ impl Shared {
     fn disturbance(&self, link: usize) -> Option<usize> {
         self.links[link].inbox.iter().position(|arrived| {
             matches!(arrived.what, Arrival::Text { .. } | Arrival::Binary(_))
+                && !arrived.judged
                 && !self.is_background(&arrived.what)
         })
     }
@@ -1184,7 +1215,7 @@ async fn either(
         branches.iter().map(|branch| guard(shared, scope, &branch.block, began)).collect();
     let patience = guards.iter().filter_map(|guard| guard.until()).max();
     let until = patience.unwrap_or(began).max(began + shared.borrow().plan.settings.timeout);
-    let id = shared.borrow_mut().register(None);
+    let id = shared.borrow_mut().register();
     let chosen = wait_for(shared, Some(until), |shared| {
         for guard in &guards {
             if let Guard::Silence { until, .. } | Guard::Time(until) = guard {
@@ -1466,6 +1497,60 @@ fn does(
     Ok(())
 }
 
+/// The program under test is asked to end in order.
+fn quits(shared: &Rc<RefCell<Shared>>, scope: &Scope, who: &Name) -> Result<(), Stop> {
+    for one in scope.members(who)? {
+        let shared = &mut *shared.borrow_mut();
+        if shared.cast[one].under_test {
+            shared.last_cause = shared.now;
+            shared.outputs.push_back(Output::Quit(one));
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the end of a program under test.
+async fn exits(
+    shared: &Rc<RefCell<Shared>>,
+    scope: &Scope,
+    step: &Step,
+    who: &Name,
+    how: Option<ExitStatus>,
+) -> Result<(), Stop> {
+    for one in scope.members(who)? {
+        if !shared.borrow().cast[one].under_test {
+            continue;
+        }
+        let until = match &scope.window {
+            Some(window) => window.since + window.limit + shared.borrow().plan.settings.slack,
+            None => shared.borrow().now + shared.borrow().plan.settings.timeout,
+        };
+        let ended = wait_for(shared, Some(until), |shared| shared.exits.get(&one).copied()).await;
+        let shared = &mut *shared.borrow_mut();
+        let name = &shared.cast[one].name;
+        let expected = match how {
+            Some(ExitStatus::Failure) => "an exit status that tells of failure",
+            Some(ExitStatus::Success) => "an exit status that tells of success",
+            None => "the end of the program",
+        };
+        let message = match (ended, how) {
+            (None, _) => format!("the program of {name} goes on"),
+            (Some(true), Some(ExitStatus::Failure)) => {
+                format!("the program of {name} says that all went well")
+            }
+            (Some(false), Some(ExitStatus::Success)) => format!("the program of {name} says that it failed"),
+            (Some(_), _) => continue,
+        };
+        let accused = match &scope.window {
+            Some(window) if ended.is_none() && !window.cites.is_empty() => window.cites.clone(),
+            _ => scope.accused(step),
+        };
+        return Err(fail(shared, scope, step, accused, message, expected.to_owned(), Value::Null));
+    }
+    shared.borrow_mut().keep(scope, step);
+    Ok(())
+}
+
 /// Runs the protocol's `served.flow` with participants of its own.
 async fn served(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step) -> Result<(), Stop> {
     let (file, inner) = {
@@ -1500,6 +1585,7 @@ async fn served(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step) -> Res
             file: Arc::clone(&file),
             in_any_order: false,
             window: None,
+            side_by_side: false,
             fallback: Rc::new(Vec::new()),
             liveness: Some(Rc::new((ids(&step.cites), line))),
             survival: Rc::clone(&scope.survival),

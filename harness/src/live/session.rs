@@ -1,0 +1,275 @@
+//! One conversation that others hold: everything that happens on its links goes to the schema judge and the monitors,
+//! and both ends of every link are under test.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use flowproof_reference::machine::{LinkId, Time};
+
+use super::trace::{End, Event, Happening, from_hex};
+use crate::corpus::Protocol;
+use crate::judge::finding::{Finding, Ruling};
+use crate::judge::schema;
+use crate::monitor::{self, Monitor, MonitorConfig, Party, Rulings, Seen, What};
+use crate::pattern::json;
+use crate::pattern::{Bindings, matches};
+use crate::runner::event::{RunEvent, TargetInfo};
+use crate::runner::verdict::{FlowResult, Verdict};
+
+/// Different findings that are kept of each requirement and party.
+const EACH: usize = 3;
+
+/// How a session is judged.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// The edition in force.
+    pub edition: String,
+    /// Allowance on every time limit.
+    pub slack: Duration,
+    /// True when nobody talks to the server but through us.
+    pub exclusive: bool,
+    /// Settings of the protocol, over those it has.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// The judges of one conversation that others hold.
+pub struct Session {
+    protocol: Arc<Protocol>,
+    config: SessionConfig,
+    monitors: Vec<Box<dyn Monitor>>,
+    server: Party,
+    clients: BTreeMap<u64, Party>,
+    now: Time,
+    findings: Vec<Finding>,
+    /// How often something was said about a requirement by a party.
+    said: BTreeMap<(Option<String>, Ruling, String), usize>,
+    kept: BTreeSet<String>,
+    messages: u64,
+}
+
+impl Session {
+    /// A conversation in which nothing has happened yet.
+    pub fn new(protocol: Arc<Protocol>, config: SessionConfig) -> Session {
+        let mut settings = protocol.settings.values(&config.edition);
+        settings.extend(config.settings.clone());
+        let monitors = monitor::monitors(
+            &protocol.settings.name,
+            &MonitorConfig {
+                slack: config.slack,
+                exclusive: config.exclusive,
+                edition: config.edition.clone(),
+                settings,
+            },
+        );
+        let listening = protocol.settings.roles.iter().find(|role| role.listens);
+        let role = listening.or(protocol.settings.roles.first()).map_or("", |role| role.name.as_str());
+        let server = Party { name: role.to_owned(), role: role.to_owned(), under_test: true };
+        Session {
+            protocol,
+            config,
+            monitors,
+            server,
+            clients: BTreeMap::new(),
+            now: Time::ZERO,
+            findings: Vec::new(),
+            said: BTreeMap::new(),
+            kept: BTreeSet::new(),
+            messages: 0,
+        }
+    }
+
+    /// How many messages were judged.
+    pub fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Takes one event, in the order of the time at which they happened. What is new about it is returned.
+    pub fn observe(&mut self, event: &Event) -> Vec<Finding> {
+        let at = Time::from_start(Duration::from_secs_f64((event.at_ms / 1000.0).clamp(0.0, 1e9)));
+        // Recorders are not always in order to the microsecond; time never runs back.
+        self.now = self.now.max(at);
+        let mut fresh = self.due();
+        let client = self.client(event);
+        let (from, to) = match event.from {
+            End::Client => (client.clone(), self.server.clone()),
+            End::Server => (self.server.clone(), client.clone()),
+        };
+        let mut findings = Vec::new();
+        let mut rulings = Rulings::default();
+        let now = self.now;
+        let mut show = |monitors: &mut Vec<Box<dyn Monitor>>, what: What<'_>| {
+            let link = LinkId(event.link);
+            let seen =
+                Seen { at: now, link, from: &from, to: &to, from_address: None, to_address: None, what };
+            monitors.iter_mut().for_each(|monitor| monitor.observe(&seen, &mut rulings));
+        };
+        match &event.what {
+            Happening::Opened { target, .. } => show(&mut self.monitors, What::Opened { target }),
+            Happening::Text { text } => {
+                self.messages += 1;
+                let parsed = json::parse_received(text.as_bytes());
+                let seen = parsed.as_ref().map_err(|error| *error);
+                let edition = &self.config.edition;
+                schema::judge_text(&self.protocol, edition, &from, &to, text, seen, now, &mut findings);
+                // Where readers may differ about what a text says, monitors do not guess.
+                let parsed = json::parse_sent(text.as_bytes());
+                let seen = if seen.is_ok() { parsed.as_ref().map_err(|error| *error) } else { seen };
+                show(&mut self.monitors, What::Text { text, json: seen });
+            }
+            Happening::Binary { hex } => {
+                self.messages += 1;
+                let bytes = from_hex(hex).unwrap_or_default();
+                schema::judge_binary(&self.protocol, &from, &bytes, now, &mut findings);
+                show(&mut self.monitors, What::Binary(&bytes));
+            }
+            Happening::Ping { hex } => {
+                show(&mut self.monitors, What::Ping(&from_hex(hex).unwrap_or_default()))
+            }
+            Happening::Pong { hex } => {
+                show(&mut self.monitors, What::Pong(&from_hex(hex).unwrap_or_default()))
+            }
+            Happening::Closing { code, reason } => {
+                show(&mut self.monitors, What::Closing { code: *code, reason });
+            }
+            Happening::Closed => {
+                show(&mut self.monitors, What::Closed);
+                self.clients.remove(&event.link);
+            }
+            Happening::Broken { detail } => show(&mut self.monitors, What::Raw(detail.as_bytes())),
+        }
+        findings.append(&mut rulings.findings);
+        fresh.extend(self.take(findings));
+        fresh
+    }
+
+    /// Time has passed with nothing seen: what must have happened by now.
+    pub fn pass(&mut self, now: Time) -> Vec<Finding> {
+        self.now = self.now.max(now);
+        self.due()
+    }
+
+    /// When [`Session::pass`] is wanted.
+    pub fn deadline(&self) -> Option<Time> {
+        self.monitors.iter().filter_map(|monitor| monitor.deadline()).min()
+    }
+
+    /// The conversation is over.
+    pub fn finish(&mut self) -> Vec<Finding> {
+        let mut rulings = Rulings::default();
+        let now = self.now;
+        self.monitors.iter_mut().for_each(|monitor| monitor.finish(now, &mut rulings));
+        self.take(rulings.findings)
+    }
+
+    /// The events of a run whose one flow is this conversation, for the reports that runs have.
+    pub fn into_events(self, kind: &str, address: &str, cut_short: bool) -> Vec<RunEvent> {
+        let roles: Vec<&str> = self.protocol.settings.roles.iter().map(|role| role.name.as_str()).collect();
+        let role = roles.join(",");
+        let catalogue = &self.protocol.catalogue;
+        let accused: BTreeSet<&String> = self
+            .findings
+            .iter()
+            .filter(|finding| finding.ruling == Ruling::Broken)
+            .filter_map(|finding| finding.requirement.as_ref())
+            .collect();
+        let must = |id: &&String| catalogue.level(id) == crate::judge::catalogue::Level::Must;
+        let verdict = match (accused.iter().any(must), accused.is_empty()) {
+            (true, _) => Verdict::Fail,
+            (false, false) => Verdict::Warn,
+            (false, true) if self.messages == 0 => Verdict::Inconclusive,
+            (false, true) => Verdict::Pass,
+        };
+        let reason = (self.messages == 0).then(|| "no message passed".to_owned());
+        let mut result = FlowResult::not_run("traffic", "", &role, verdict, String::new());
+        result.reason = reason;
+        result.kept = self.kept.iter().filter(|id| !accused.contains(id)).cloned().collect();
+        result.took = self.now.since_start();
+        result.heard = self.messages > 0;
+        result.findings = self.findings.clone();
+        let target = TargetInfo { kind: kind.to_owned(), role, address: address.to_owned() };
+        vec![
+            RunEvent::Begun {
+                flowproof: env!("CARGO_PKG_VERSION").to_owned(),
+                protocol: self.protocol.settings.name.clone(),
+                edition: self.config.edition.clone(),
+                target,
+                seed: 0,
+                planned: 1,
+                skipped: BTreeMap::new(),
+            },
+            RunEvent::FlowEnded(Box::new(result)),
+            RunEvent::Ended { cut_short, took: self.now.since_start() },
+        ]
+    }
+
+    fn due(&mut self) -> Vec<Finding> {
+        let mut rulings = Rulings::default();
+        let now = self.now;
+        for monitor in &mut self.monitors {
+            if monitor.deadline().is_some_and(|deadline| deadline <= now) {
+                monitor.due(now, &mut rulings);
+            }
+        }
+        self.take(rulings.findings)
+    }
+
+    /// The party at the client's end of a link. Where several roles connect, its messages tell which it is.
+    fn client(&mut self, event: &Event) -> Party {
+        let roles = &self.protocol.settings.roles;
+        let known = self.clients.get(&event.link).map(|party| party.role.clone());
+        let told = match &event.what {
+            Happening::Text { text } if event.from == End::Client => {
+                let value = json::parse_received(text.as_bytes()).ok();
+                value.and_then(|value| {
+                    let tells = |pattern: &crate::flow::ast::Pattern| {
+                        matches(pattern, &value, &Bindings::default()).is_ok()
+                    };
+                    let mut told = self.protocol.told_by.iter();
+                    told.find(|(_, pattern)| tells(pattern)).map(|(role, _)| role.clone())
+                })
+            }
+            _ => None,
+        };
+        let first = || {
+            let connecting = roles.iter().find(|role| !role.listens).or(roles.first());
+            connecting.map(|role| role.name.clone()).unwrap_or_default()
+        };
+        let role = told.or(known).unwrap_or_else(first);
+        let party = Party { name: format!("{role}.{}", event.link), role, under_test: true };
+        self.clients.insert(event.link, party.clone());
+        party
+    }
+
+    /// Keeps what is new among findings, and returns it.
+    fn take(&mut self, findings: Vec<Finding>) -> Vec<Finding> {
+        let catalogue = &self.protocol.catalogue;
+        let mut fresh = Vec::new();
+        for finding in findings {
+            let role = if finding.by == self.server.name {
+                self.server.role.clone()
+            } else {
+                finding.by.split('.').next().unwrap_or_default().to_owned()
+            };
+            let binds = finding
+                .requirement
+                .as_ref()
+                .is_none_or(|id| catalogue.get(id).is_none() || catalogue.binds(id, &role));
+            if !binds {
+                continue;
+            }
+            if finding.ruling == Ruling::Kept {
+                self.kept.extend(finding.requirement);
+                continue;
+            }
+            let key = (finding.requirement.clone(), finding.ruling, finding.by.clone());
+            let count = self.said.entry(key).or_insert(0);
+            *count += 1;
+            if *count <= EACH {
+                self.findings.push(finding.clone());
+                fresh.push(finding);
+            }
+        }
+        fresh
+    }
+}

@@ -1,0 +1,284 @@
+//! The trace format: JSON lines, the first of which names the version, each further one something that happened on a
+//! link. `docs/trace.schema.json` is its JSON Schema.
+
+use std::io::{BufRead, Write};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The version of the format that is written, and read.
+pub const VERSION: u32 = 1;
+/// The longest line that is read, in bytes.
+const LINE_LIMIT: usize = 64 << 20;
+
+/// The first line of a trace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// The version of the format.
+    pub flowproof_trace: u32,
+    /// The protocol that is spoken.
+    pub protocol: String,
+    /// Its edition, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edition: Option<String>,
+}
+
+/// Which end of a link did something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum End {
+    /// The end that connected.
+    Client,
+    /// The end that was connected to.
+    Server,
+}
+
+impl End {
+    /// The other one.
+    pub fn other(self) -> End {
+        match self {
+            End::Client => End::Server,
+            End::Server => End::Client,
+        }
+    }
+}
+
+/// One further line of a trace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// When, in milliseconds since the trace began.
+    pub at_ms: f64,
+    /// On which link; a client that comes again has a new one.
+    pub link: u64,
+    /// Who did it.
+    pub from: End,
+    /// What.
+    #[serde(flatten)]
+    pub what: Happening,
+}
+
+/// What happened on a link.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Happening {
+    /// The link is open: asked for by the client, granted by the server.
+    Opened {
+        /// Path and query.
+        #[serde(default)]
+        target: String,
+        /// The subprotocols that were offered.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        subprotocols: Vec<String>,
+    },
+    /// A text message, invalid UTF-8 replaced.
+    Text {
+        /// The text.
+        text: String,
+    },
+    /// A binary message.
+    Binary {
+        /// Its bytes in hexadecimal digits.
+        hex: String,
+    },
+    /// A WebSocket Ping.
+    Ping {
+        /// Its bytes in hexadecimal digits.
+        hex: String,
+    },
+    /// A WebSocket Pong.
+    Pong {
+        /// Its bytes in hexadecimal digits.
+        hex: String,
+    },
+    /// A Close frame.
+    Closing {
+        /// The code, if one was given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<u16>,
+        /// The reason.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
+    },
+    /// The connection is gone. The last thing on a link.
+    Closed,
+    /// Bytes that break the framing.
+    Broken {
+        /// What is wrong with them.
+        detail: String,
+    },
+}
+
+/// Bytes as hexadecimal digits.
+pub fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Hexadecimal digits as bytes; `None` where they are none.
+pub fn from_hex(digits: &str) -> Option<Vec<u8>> {
+    if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
+        return None;
+    }
+    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok()).collect()
+}
+
+/// What is wrong with a trace.
+#[derive(Debug, Error)]
+pub enum TraceError {
+    /// It cannot be read.
+    #[error("the trace cannot be read: {0}")]
+    Io(#[from] std::io::Error),
+    /// There is nothing in it.
+    #[error("the trace is empty: its first line should be a header such as {{\"flowproof_trace\": 1, ...}}")]
+    Empty,
+    /// A line is not what it should be.
+    #[error("line {line}: {detail}")]
+    Line {
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong.
+        detail: String,
+    },
+    /// It was written by another version.
+    #[error("this trace is of version {0}, and this flowproof reads version {VERSION}")]
+    Version(u32),
+}
+
+/// Reads a trace line by line, so that the longest one takes little memory.
+pub struct Reader<R> {
+    source: R,
+    line: usize,
+    /// The last line had no end: the recorder was cut off in the middle.
+    pub cut: bool,
+    /// The first line.
+    pub header: Header,
+}
+
+impl<R: BufRead> Reader<R> {
+    /// Reads the header.
+    pub fn new(mut source: R) -> Result<Reader<R>, TraceError> {
+        let mut text = String::new();
+        if source.read_line(&mut text)? == 0 {
+            return Err(TraceError::Empty);
+        }
+        let value: serde_json::Value = serde_json::from_str(&text)
+            .map_err(|error| TraceError::Line { line: 1, detail: format!("no trace header: {error}") })?;
+        if let Some(version) = value.get("flowproof_trace").and_then(serde_json::Value::as_u64)
+            && version != u64::from(VERSION)
+        {
+            return Err(TraceError::Version(u32::try_from(version).unwrap_or(u32::MAX)));
+        }
+        let header = serde_json::from_value(value)
+            .map_err(|error| TraceError::Line { line: 1, detail: format!("no trace header: {error}") })?;
+        Ok(Reader { source, line: 1, cut: false, header })
+    }
+}
+
+impl<R: BufRead> Iterator for Reader<R> {
+    type Item = Result<Event, TraceError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let mut bytes = Vec::new();
+            let read = std::io::Read::take(&mut self.source, LINE_LIMIT as u64).read_until(b'\n', &mut bytes);
+            self.line += 1;
+            match read {
+                Ok(0) => return None,
+                Err(error) => return Some(Err(error.into())),
+                Ok(_) => {}
+            }
+            let whole = bytes.ends_with(b"\n");
+            if bytes.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            return match serde_json::from_slice(&bytes) {
+                Ok(event) => Some(Ok(event)),
+                // What the recorder could not finish is no mistake of anybody.
+                Err(_) if !whole && bytes.len() < LINE_LIMIT => {
+                    self.cut = true;
+                    None
+                }
+                Err(error) => Some(Err(TraceError::Line { line: self.line, detail: error.to_string() })),
+            };
+        }
+    }
+}
+
+/// Writes a trace.
+pub struct Writer<W> {
+    out: W,
+}
+
+impl<W: Write> Writer<W> {
+    /// Writes the header.
+    pub fn new(mut out: W, header: &Header) -> std::io::Result<Writer<W>> {
+        serde_json::to_writer(&mut out, header)?;
+        out.write_all(b"\n")?;
+        Ok(Writer { out })
+    }
+
+    /// Writes one event.
+    pub fn write(&mut self, event: &Event) -> std::io::Result<()> {
+        serde_json::to_writer(&mut self.out, event)?;
+        self.out.write_all(b"\n")
+    }
+
+    /// Sees to it that everything is written.
+    pub fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(what: Happening) -> Event {
+        Event { at_ms: 1.5, link: 3, from: End::Server, what }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let header = Header { flowproof_trace: VERSION, protocol: "hangout".to_owned(), edition: None };
+        let events = [
+            event(Happening::Opened { target: "/".to_owned(), subprotocols: vec!["x".to_owned()] }),
+            event(Happening::Text { text: "{\"a\":\"\u{1f600}\n\"}".to_owned() }),
+            event(Happening::Binary { hex: to_hex(&[0, 255]) }),
+            event(Happening::Closing { code: None, reason: String::new() }),
+            event(Happening::Closed),
+        ];
+        let mut bytes = Vec::new();
+        let mut writer = Writer::new(&mut bytes, &header).unwrap();
+        events.iter().for_each(|event| writer.write(event).unwrap());
+        let reader = Reader::new(bytes.as_slice()).unwrap();
+        assert_eq!(reader.header, header);
+        let read: Vec<Event> = reader.map(Result::unwrap).collect();
+        assert_eq!(read, events);
+    }
+
+    #[test]
+    fn a_trace_cut_in_its_last_line_is_read_up_to_there() {
+        let text = "{\"flowproof_trace\":1,\"protocol\":\"x\"}\n{\"at_ms\":0,\"link\":0,\"from\":\"client\",\"kind\":\"closed\"}\n{\"at_ms\":1,\"li";
+        let mut reader = Reader::new(text.as_bytes()).unwrap();
+        assert!(reader.next().is_some_and(|event| event.is_ok()));
+        assert!(reader.next().is_none());
+        assert!(reader.cut);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_line() {
+        let broken = "{\"flowproof_trace\":1,\"protocol\":\"x\"}\n{\"at_ms\":0,\"link\":0,\"from\":\"nobody\",\"kind\":\"closed\"}\n";
+        let error = Reader::new(broken.as_bytes()).unwrap().next().unwrap().unwrap_err();
+        assert!(error.to_string().starts_with("line 2: "), "{error}");
+        let newer = Reader::new("{\"flowproof_trace\":2,\"protocol\":\"x\"}\n".as_bytes());
+        assert!(matches!(newer, Err(TraceError::Version(2))));
+        assert!(matches!(Reader::new("".as_bytes()), Err(TraceError::Empty)));
+    }
+
+    #[test]
+    fn hexadecimal_digits_are_read_whole_or_not_at_all() {
+        assert_eq!(from_hex("00ff"), Some(vec![0, 255]));
+        assert_eq!(from_hex("0"), None);
+        assert_eq!(from_hex("zz"), None);
+        assert_eq!(from_hex("\u{e9}x"), None);
+    }
+}
