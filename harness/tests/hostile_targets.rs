@@ -13,8 +13,6 @@ use std::time::{Duration, Instant};
 
 use flowproof_reference::machine::Message;
 use flowproof_reference::transport::websocket::{WebSocketConfig, WebSocketEnd, WireEvent};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 
 /// Whoever runs longer hangs.

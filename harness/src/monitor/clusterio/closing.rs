@@ -107,7 +107,7 @@ impl Monitor for Closings {
                 }
             }
             What::Closing { .. } | What::Closed => self.ended(seen, rulings),
-            What::Ping(_) | What::Pong(_) => {}
+            What::Requested { .. } | What::Asked(_) | What::Answered(_) | What::Ping(_) | What::Pong(_) => {}
         }
     }
 

@@ -768,9 +768,12 @@ impl Relay {
             let lines = &self.lines;
             // Passed over: something that the same peer sent later is there already.
             let passed = |link: &LinkId| {
-                lines.get(link).is_some_and(|line| line.latest.get(&sent.sender).is_some_and(|last| *last > number))
+                lines
+                    .get(link)
+                    .is_some_and(|line| line.latest.get(&sent.sender).is_some_and(|last| *last > number))
             };
-            let lost: Vec<LinkId> = sent.owed.iter().copied().filter(|link| resting || passed(link)).collect();
+            let lost: Vec<LinkId> =
+                sent.owed.iter().copied().filter(|link| resting || passed(link)).collect();
             for link in lost {
                 sent.owed.remove(&link);
                 let Some(line) = self.lines.get(&link) else { continue };
@@ -873,6 +876,7 @@ impl Monitor for Relay {
                     leave.owed.remove(&seen.link);
                 }
             }
+            What::Requested { .. } | What::Asked(_) | What::Answered(_) => {}
             What::Ping(_) | What::Pong(_) => {}
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use flowproof_reference::machine::Time;
 use serde_json::Value;
 
+use super::http;
 use super::link::{Arrival, Arrived};
 use super::steps::Scope;
 use super::task::wait_for;
@@ -108,6 +109,9 @@ fn fits(expect: &Expect, arrival: &Arrival, bindings: &Bindings) -> Result<Bindi
                 Some(pattern) => matches(pattern, &Value::from(reason.as_str()), &bindings),
                 None => Ok(bindings),
             }
+        }
+        (Expect::Payload(payload), arrival) if http::is_http(payload) => {
+            http::fits(payload, arrival, bindings).unwrap_or_else(|| Err(whole(expect.describe())))
         }
         (Expect::Payload(payload), arrival) => match (resolve(payload, bindings), arrival) {
             (Payload::Json(pattern), Arrival::Text { json: Ok(value), .. }) => {

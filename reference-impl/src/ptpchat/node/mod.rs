@@ -408,6 +408,7 @@ impl Machine for Node {
             Input::Requested { .. }
             | Input::Opened { .. }
             | Input::Refused { .. }
+            | Input::Answered { .. }
             | Input::Received { .. }
             | Input::Closing { .. }
             | Input::Closed { .. } => {}
