@@ -142,19 +142,12 @@ pub struct Settings {
     /// Settings that differ in some editions.
     #[serde(default)]
     edition_settings: BTreeMap<String, BTreeMap<String, String>>,
-<<<<<<< HEAD
-    /// Settings that only the built-in reference is known to have: what a program under test is known by has to be
-    /// told with `--var`, and flows that need it are skipped otherwise.
-    #[serde(default)]
-    pub reference: BTreeMap<String, String>,
-=======
     /// What is known of the built-in reference; of other targets only where `--var` tells it.
     #[serde(default)]
     pub reference: BTreeMap<String, String>,
     /// Signed tokens that are made where the key is known.
     #[serde(default)]
     pub mint: Vec<Mint>,
->>>>>>> main
     /// Background traffic: payloads in flow syntax.
     #[serde(default)]
     pub ignoring: Vec<String>,

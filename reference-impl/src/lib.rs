@@ -6,9 +6,6 @@ pub mod cow;
 pub mod driver;
 pub mod hangout;
 pub mod machine;
-<<<<<<< HEAD
 pub mod polfan;
-=======
 pub mod ptpchat;
->>>>>>> main
 pub mod transport;

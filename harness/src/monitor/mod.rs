@@ -13,11 +13,8 @@ use crate::judge::finding::{Finding, Judge, Ruling};
 pub mod clusterio;
 pub mod cow;
 pub mod hangout;
-<<<<<<< HEAD
 pub mod polfan;
-=======
 pub mod ptpchat;
->>>>>>> main
 
 /// One end of a link.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -235,11 +232,8 @@ pub fn monitors(protocol: &str, config: &MonitorConfig) -> Vec<Box<dyn Monitor>>
         "cow" => cow::monitors(config),
         "clusterio" => clusterio::monitors(config),
         "hangout" => hangout::monitors(config),
-<<<<<<< HEAD
         "polfan" => polfan::monitors(config),
-=======
         "ptpchat" => ptpchat::monitors(config),
->>>>>>> main
         _ => Vec::new(),
     }
 }
@@ -250,11 +244,8 @@ pub fn watched(protocol: &str) -> &'static [&'static str] {
         "cow" => cow::WATCHED,
         "clusterio" => clusterio::WATCHED,
         "hangout" => hangout::WATCHED,
-<<<<<<< HEAD
         "polfan" => polfan::WATCHED,
-=======
         "ptpchat" => ptpchat::WATCHED,
->>>>>>> main
         _ => &[],
     }
 }

@@ -164,12 +164,6 @@ fn select(config: &RunConfig) -> (Vec<Job>, Vec<SkippedJob>) {
     let mut jobs: Vec<Job> = Vec::new();
     let mut skipped = Vec::new();
     let mut number = 0;
-    let mut settings = config.settings.clone();
-    if matches!(config.target, Target::Reference(_)) {
-        for (name, value) in &config.protocol.settings.reference {
-            settings.variables.entry(name.clone()).or_insert_with(|| value.clone());
-        }
-    }
     for file in &config.protocol.flows {
         let file = Arc::new(file.clone());
         let tags = file.tags();
@@ -180,7 +174,7 @@ fn select(config: &RunConfig) -> (Vec<Job>, Vec<SkippedJob>) {
             if !plan::judges_role(&file, &config.protocol, role) {
                 continue;
             }
-            for planned in plan::plan(&file, &config.protocol, role, &settings) {
+            for planned in plan::plan(&file, &config.protocol, role, &config.settings) {
                 let name = match &planned {
                     Ok(plan) => &plan.name,
                     Err(skip) => &skip.name,

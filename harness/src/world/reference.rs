@@ -113,7 +113,6 @@ pub fn reference(
             let config = hangout::ClientConfig { faults, path, ..hangout::ClientConfig::default() };
             Ok(station(hangout::Client::new(config), websocket(), options))
         }
-<<<<<<< HEAD
         ("polfan", "server") => {
             let faults = faults(options, polfan::Fault::from_name)?;
             let config = polfan::ServerConfig { seed: options.seed, faults, ..polfan::ServerConfig::default() };
@@ -135,7 +134,7 @@ pub fn reference(
             let faults = faults(options, polfan::Fault::from_name)?;
             let config = polfan::AuthConfig { seed: options.seed, faults, ..polfan::AuthConfig::default() };
             Ok(station(polfan::Auth::new(&config), websocket(), options))
-=======
+        }
         ("ptpchat", "node" | "server") => {
             let config = ptpchat_node(role, options)?;
             match config.edition {
@@ -147,7 +146,6 @@ pub fn reference(
                     Ok(station(ptpchat::Node::new(config), websocket(), options))
                 }
             }
->>>>>>> main
         }
         _ => Err(format!("there is no built-in reference for the role {role} of {protocol}")),
     }

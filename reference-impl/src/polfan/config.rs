@@ -116,6 +116,7 @@ fn default_users() -> Vec<UserConfig> {
         permissions: Vec::new(),
     };
     let mut users = vec![user("1001", "alice"), user("1002", "bob"), user("1003", "carol"), user("1004", "dave")];
+    users[0].tokens.push("tok alice&co=#1+%/?".to_owned());
     users[0].permissions.push(Permission::plain("Root", true));
     users[1].flags.push("bot".to_owned());
     users[3].tokens.push("tok dave&co=#1+ż".to_owned());

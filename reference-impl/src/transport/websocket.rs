@@ -188,7 +188,6 @@ impl WebSocketEnd {
         end
     }
 
-<<<<<<< HEAD
     fn asking(config: WebSocketConfig, host: &str, request: &Request) -> Self {
         let mut end = WebSocketEnd::new(config, Side::Asking, Phase::Head, 0);
         let mut head =
@@ -205,7 +204,6 @@ impl WebSocketEnd {
         end
     }
 
-=======
     /// Overhears what a connecting side sends: its request is taken as granted, and nothing is answered.
     pub fn overhearing_requests(config: WebSocketConfig) -> Self {
         let mut end = WebSocketEnd::new(config, Side::Listening, Phase::Head, 0);
@@ -227,7 +225,6 @@ impl WebSocketEnd {
         self.inflate = Some(Inflate { state: Decompress::new(false), fresh });
     }
 
->>>>>>> main
     /// No upgrade and no frames: what is sent raw goes out, what arrives is handed up.
     pub fn raw(config: WebSocketConfig) -> Self {
         WebSocketEnd::new(config, Side::Raw, Phase::Open, 0)
@@ -551,17 +548,13 @@ impl WebSocketEnd {
         } else if let Some((request, _)) = &mut self.request {
             request.body = body;
             self.events.push_back(WireEvent::Request(request.clone()));
+            if self.overhears {
+                let upgrade = self.request.take().is_some_and(|(request, _)| request.upgrade);
+                self.phase = if upgrade { Phase::Open } else { Phase::Head };
+                return true;
+            }
             self.phase = Phase::Deciding;
         }
-<<<<<<< HEAD
-=======
-        if self.overhears {
-            let upgrade = self.request.take().is_some_and(|(request, _)| request.upgrade);
-            self.phase = if upgrade { Phase::Open } else { Phase::Head };
-            return true;
-        }
-        self.phase = Phase::Deciding;
->>>>>>> main
         false
     }
 

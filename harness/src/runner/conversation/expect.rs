@@ -227,20 +227,9 @@ impl Shared {
 
     /// Takes the message at `place`; what was skipped before it is used up, unless another step that waits at the same
     /// time may want it.
-<<<<<<< HEAD
-    fn take(&mut self, id: u64, link: usize, place: usize, beside_others: bool) -> Option<Arrived> {
-        if beside_others
-            || self.links[link].is_datagrams()
-            || self
-                .expectations
-                .iter()
-                .any(|(other, expectation)| *other != id && expectation.link == Some(link))
-        {
-=======
     fn take(&mut self, link: usize, place: usize, side_by_side: bool) -> Option<Arrived> {
         // Steps of the same `in any order` may not have begun to wait yet.
         if side_by_side || self.links[link].is_datagrams() {
->>>>>>> main
             return self.links[link].inbox.remove(place);
         }
         for _ in 0..place {
@@ -298,11 +287,7 @@ impl Shared {
         let scan = self.scan(link, expect, &scope.bindings.borrow(), since);
         match scan {
             Scan::Fits(place, bound) => {
-<<<<<<< HEAD
-                let arrived = self.take(id, link, place, scope.in_any_order)?;
-=======
                 let arrived = self.take(link, place, scope.side_by_side)?;
->>>>>>> main
                 *scope.bindings.borrow_mut() = bound;
                 Some(Ok(arrived))
             }

@@ -36,8 +36,6 @@ pub(super) struct Scope {
     pub(super) bindings: Rc<RefCell<Bindings>>,
     names: Rc<BTreeMap<String, Vec<usize>>>,
     pub(super) file: Arc<FlowFile>,
-    /// Inside `in any order`: what one step skips, another may want.
-    pub(super) in_any_order: bool,
     /// The innermost `within`.
     pub(super) window: Option<Window>,
     /// Other steps wait at the same time: what one skips may be what another wants.
@@ -118,7 +116,6 @@ pub(super) fn flow(
         bindings,
         names: Rc::new(plan.names.clone()),
         file: Arc::clone(&plan.file),
-        in_any_order: false,
         window: None,
         side_by_side: false,
         fallback: Rc::new(Vec::new()),
@@ -213,11 +210,7 @@ async fn run_step(
         StepKind::Quiet { who, duration } => quiet(shared, scope, step, who, *duration).await,
         StepKind::Settle => settle(shared).await,
         StepKind::AnyOrder(block) => {
-<<<<<<< HEAD
-            let inner = Scope { in_any_order: true, ..scope.with_fallback(&step.cites) };
-=======
             let inner = Scope { side_by_side: true, ..scope.with_fallback(&step.cites) };
->>>>>>> main
             let tasks = block
                 .steps
                 .iter()
@@ -1583,8 +1576,7 @@ async fn served(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step) -> Res
             bindings: Rc::new(RefCell::new(bindings)),
             names: Rc::new(names),
             file: Arc::clone(&file),
-            in_any_order: false,
-            window: None,
+                window: None,
             side_by_side: false,
             fallback: Rc::new(Vec::new()),
             liveness: Some(Rc::new((ids(&step.cites), line))),

@@ -406,6 +406,7 @@ impl Machine for Node {
             | Input::Refused { .. }
             | Input::Received { .. }
             | Input::Closing { .. }
+            | Input::Answered { .. }
             | Input::Closed { .. } => {}
         }
     }
