@@ -411,6 +411,7 @@ impl Machine for Node {
             | Input::Answered { .. }
             | Input::Received { .. }
             | Input::Closing { .. }
+            | Input::Answered { .. }
             | Input::Closed { .. } => {}
         }
     }
