@@ -411,7 +411,6 @@ impl Machine for Node {
             | Input::Answered { .. }
             | Input::Received { .. }
             | Input::Closing { .. }
-            | Input::Answered { .. }
             | Input::Closed { .. } => {}
         }
     }
