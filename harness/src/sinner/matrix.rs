@@ -1,9 +1,9 @@
 //! The matrix: every planted fault against all flows of its role, and what was reported. A fault that is not caught, or
 //! that is reported under the wrong name, shows a weakness of a judge.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Sinner;
 use crate::corpus::Protocol;
@@ -51,13 +51,40 @@ pub struct Accusation {
 
 /// Runs a sinner against all flows of its role, in memory.
 pub fn judge(protocol: &Arc<Protocol>, sinner: &Sinner) -> Caught {
+    judge_with(protocol, sinner, usize::MAX)
+}
+
+/// Runs all sinners of a protocol, side by side, in their order; each is handed to `told` as it is done, which says
+/// whether to go on.
+pub fn judge_all(protocol: &Arc<Protocol>, told: &(dyn Fn(&Caught) -> bool + Sync)) -> Vec<Caught> {
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let rows = Mutex::new(BTreeMap::new());
+    let work = || {
+        while !stop.load(Ordering::Relaxed) {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some(sinner) = protocol.sinners.get(place) else { break };
+            let row = judge_with(protocol, sinner, 1);
+            if !told(&row) {
+                stop.store(true, Ordering::Relaxed);
+            }
+            rows.lock().unwrap_or_else(PoisonError::into_inner).insert(place, row);
+        }
+    };
+    std::thread::scope(|scope| {
+        let workers = std::thread::available_parallelism().map_or(2, usize::from);
+        (0..workers).for_each(|_| drop(scope.spawn(work)));
+    });
+    rows.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+}
+
+fn judge_with(protocol: &Arc<Protocol>, sinner: &Sinner, jobs: usize) -> Caught {
     let edition = sinner.edition.as_ref().unwrap_or(&protocol.settings.default_edition);
     let config = RunConfig {
         protocol: Arc::clone(protocol),
         roles: vec![sinner.role.clone()],
         target: Target::Reference(Some(sinner.clone())),
         settings: RunSettings::in_memory(protocol, edition, 1),
-        jobs: usize::MAX,
+        jobs,
         filter: Vec::new(),
         tags: Vec::new(),
         bail: false,

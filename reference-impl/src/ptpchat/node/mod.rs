@@ -125,7 +125,7 @@ impl Node {
     }
 
     fn datagram(&mut self, now: Time, socket: SocketId, from: SocketAddrV4, bytes: &[u8], out: &mut Out) {
-        if self.planted_before_reading(now, socket, from, bytes, out) {
+        if self.planted_before_reading(bytes, out) {
             return;
         }
         match Message::decode(bytes, self.config.edition) {
@@ -134,7 +134,7 @@ impl Node {
             }
             Ok(message) => self.take(now, socket, from, message, out),
             Err(error) => {
-                self.planted_on_error(now, socket, from, bytes, &error, out);
+                self.planted_on_error(socket, from, bytes, &error, out);
                 out.event(NodeEvent::Dropped(error));
             }
         }
@@ -142,7 +142,7 @@ impl Node {
 
     fn take(&mut self, now: Time, socket: SocketId, from: SocketAddrV4, message: Message, out: &mut Out) {
         self.hear(now, socket, from, &message, out);
-        self.planted_acks(now, socket, from, &message, out);
+        self.planted_acks(socket, from, &message, out);
         if let Some(ids) = message.acknowledged() {
             self.acknowledge(now, socket, from, ids, out);
             if ids
@@ -231,7 +231,7 @@ impl Node {
     }
 
     fn acknowledge(&mut self, now: Time, socket: SocketId, from: SocketAddrV4, ids: Ids, out: &mut Out) {
-        if self.planted_instead_of_ack(now, socket, from, ids, out) {
+        if self.planted_instead_of_ack(socket, from, ids, out) {
             return;
         }
         self.send(socket, from, &Message::Ack { msg_id: ids.msg_id }, out);

@@ -61,16 +61,12 @@ impl Node {
     /// True when a fault keeps the datagram from being read.
     pub(super) fn planted_before_reading(
         &mut self,
-        now: Time,
-        socket: SocketId,
-        from: SocketAddrV4,
         bytes: &[u8],
         out: &mut Out,
     ) -> bool {
         if self.config.faults.is_empty() {
             return false;
         }
-        let _ = (now, socket, from);
         if self.has(Fault::AcksFromElsewhere) && self.planted.elsewhere.is_none() {
             let elsewhere = self.new_socket();
             self.planted.elsewhere = Some(elsewhere);
@@ -112,7 +108,6 @@ impl Node {
 
     pub(super) fn planted_on_error(
         &mut self,
-        now: Time,
         socket: SocketId,
         from: SocketAddrV4,
         bytes: &[u8],
@@ -150,13 +145,11 @@ impl Node {
                 self.send(socket, from, &Message::Ack { msg_id }, out);
             }
         }
-        let _ = now;
     }
 
     /// Acknowledges what nobody asked to.
     pub(super) fn planted_acks(
         &mut self,
-        now: Time,
         socket: SocketId,
         from: SocketAddrV4,
         message: &Message,
@@ -172,7 +165,6 @@ impl Node {
             Message::Routing { .. } => (Fault::AcksRouting, None),
             _ => return,
         };
-        let _ = now;
         if self.has(fault) {
             self.send(socket, from, &Message::Ack { msg_id }, out);
         }
@@ -181,7 +173,6 @@ impl Node {
     /// True when a fault has dealt with the ACK.
     pub(super) fn planted_instead_of_ack(
         &mut self,
-        now: Time,
         socket: SocketId,
         from: SocketAddrV4,
         ids: Ids,
@@ -190,7 +181,6 @@ impl Node {
         if self.config.faults.is_empty() {
             return false;
         }
-        let _ = now;
         let ack = Message::Ack { msg_id: ids.msg_id };
         if self.has(Fault::OneAckPerId)
             && let Some(id) = ids.msg_id

@@ -137,9 +137,14 @@ impl StreamNode {
     }
 
     fn frame(&mut self, now: Time, link: LinkId, bytes: &[u8], out: &mut Out) {
+        // What came in the same breath as the end of the connection is not heard any more.
+        if !self.links.contains_key(&link) {
+            return;
+        }
         if bytes.is_empty() {
             // A sign of life of the authors' client.
             if self.has(Fault::ClosesOnEmptyFrame) {
+                self.links.remove(&link);
                 out.close(link, None, "");
             }
             return;
@@ -156,6 +161,7 @@ impl StreamNode {
             Ok(_) => out.event(NodeEvent::Dropped(DecodeError::Field { field: "sender_id" })),
             Err(error) => {
                 if self.has(Fault::ClosesOnBadJson) && matches!(error, DecodeError::Malformed { .. }) {
+                    self.links.remove(&link);
                     out.close(link, None, "");
                 }
                 out.event(NodeEvent::Dropped(error));
