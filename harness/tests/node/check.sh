@@ -19,5 +19,12 @@ trap 'rm -rf "$scratch"' EXIT
 "$flowproof" test hangout --filter connect/ --format junit >"$scratch/green.xml"
 xmllint --noout --schema ../report_formats/junit-10.xsd "$scratch/red.xml" "$scratch/green.xml"
 
+# A picture of each flow of a protocol is XML.
+"$flowproof" list hangout | sed -n 's/^  \([^ ]*\).*/\1/p' | while read -r flow; do
+    "$flowproof" show hangout "$flow" --as svg >"$scratch/flow.svg"
+    xmllint --noout "$scratch/flow.svg"
+done
+
 node asyncapi.mjs "$flowproof"
+node mermaid.mjs "$flowproof"
 node browser.mjs "$flowproof" ${screenshots:+"$screenshots"}
