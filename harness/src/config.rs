@@ -536,6 +536,17 @@ link = "https://example.org/7"
     }
 
     #[test]
+    fn the_file_of_the_users_page_is_right() {
+        let page = include_str!("../docs/ci.md");
+        let (_, rest) =
+            page.split_once("<!-- checked: config -->\n```toml\n").expect("the page shows a file");
+        let (text, _) = rest.split_once("```").expect("it ends");
+        let text = text.replace("CHAT_TOKEN", "SECRET");
+        let config = read(&text).expect("nothing is wrong with it");
+        assert_eq!((config.known.len(), config.skips.len(), config.secrets.len()), (2, 1, 1));
+    }
+
+    #[test]
     fn what_is_accepted_can_be_read_again() {
         let entry = Entry {
             kind: Kind::Known,

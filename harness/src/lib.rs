@@ -16,4 +16,5 @@ pub mod report;
 pub mod runner;
 pub mod secret;
 pub mod sinner;
+pub mod suite;
 pub mod world;

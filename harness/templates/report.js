@@ -163,7 +163,7 @@
         "table",
         { class: "diff" },
         make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "expected"), make("th", { scope: "col" }, "found"))),
-        make("tbody", {}, make("tr", { class: "differs" }, make("td", {}, finding.expected), make("td", {}, found))),
+        make("tbody", {}, make("tr", { class: "words" }, make("td", {}, finding.expected), make("td", {}, found))),
       );
     }
     const body = make("tbody");

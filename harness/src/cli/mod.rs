@@ -8,7 +8,7 @@ mod serve;
 mod show;
 mod sinners;
 mod target;
-mod test;
+pub(crate) mod test;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

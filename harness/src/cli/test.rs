@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{exit, output, target};
@@ -257,6 +257,29 @@ fn sound(configs: &[RunConfig], colour: bool) -> bool {
         output::complain(&format!("\n{wrong} errors in flows; nothing was run"));
     }
     wrong == 0
+}
+
+/// Runs what the words of a command line ask for, and prints nothing: the door for those who use flowproof as a
+/// library, who get just what the command does.
+pub(crate) fn collect(words: &[String], corpus: &Corpus, stop: &Arc<AtomicBool>) -> Result<Vec<Run>, String> {
+    #[derive(Debug, Parser)]
+    #[command(name = "flowproof test", no_binary_name = true)]
+    struct Line {
+        #[command(flatten)]
+        args: TestArgs,
+    }
+    let mut line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
+    line.args.format = Format::Json;
+    let file = line.args.config.as_ref().map(|path| ConfigFile::from_file(path, corpus)).transpose()?;
+    let file = file.unwrap_or_default();
+    let args = under(&line.args, &file);
+    let configs = configs(&args, &file, corpus, stop)?;
+    let secrets = secrets(&args, &file, &configs);
+    let runs = configs.iter().map(|config| {
+        let command = secrets.hide(&command(&line.args, config));
+        run_one(&args, config, &file, &secrets, command, Style::new(false), None)
+    });
+    Ok(runs.collect())
 }
 
 /// What is asked for, with the file below it.

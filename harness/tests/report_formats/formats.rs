@@ -1,6 +1,9 @@
 //! The formats for machines.
 
-use flowproof::report::{badge, github, json, junit, markdown, tap};
+use flowproof::judge::finding::Ruling;
+use flowproof::report::sequence::{self, Diagram};
+use flowproof::report::text::Style;
+use flowproof::report::{badge, github, html, json, junit, markdown, tap};
 use quick_junit::{NonSuccessKind, Report as Document, TestCaseStatus};
 
 use crate::fixture::hostile_run;
@@ -151,4 +154,46 @@ fn json_keeps_to_its_published_schema() {
     let mut wrong = one;
     wrong["flows"][0]["verdict"] = "passed".into();
     assert!(!validator.is_valid(&wrong), "the schema says something");
+}
+
+#[test]
+fn the_page_holds_hostile_text_as_data_only() {
+    let page = html::html(&[hostile_run(), hostile_run()]).expect("it renders");
+    let scripts: Vec<&str> = page.match_indices("<script").map(|(place, _)| &page[place..place + 32]).collect();
+    let data = scripts.iter().filter(|tag| tag.starts_with("<script type=\"application/json\">")).count();
+    assert_eq!(data, 18, "one a flow");
+    assert_eq!(scripts.len(), data + 1, "and the page's own");
+    for bad in ["<script>alert", "<!-- -->", "javascript:alert(1)\"", "</script><script"] {
+        assert!(!page.contains(bad), "{bad}");
+    }
+    let control = page.chars().find(|c| c.is_control() && *c != '\n');
+    assert_eq!(control, None);
+    assert!(page.len() < 3_000_000, "long texts are cut");
+    for piece in page.split("<script type=\"application/json\">").skip(1) {
+        let (text, _) = piece.split_once("</script>").expect("it is closed");
+        let value: serde_json::Value = serde_json::from_str(text).expect("it is JSON");
+        assert!(value["lifelines"].is_array());
+    }
+    assert!(page.contains("default-src &#39;none&#39;") || page.contains("default-src 'none'") || page.contains("default-src &#x27;none"));
+}
+
+#[test]
+fn diagrams_of_hostile_text_are_drawings_only() {
+    let run = hostile_run();
+    for flow in run.report.flows.iter().filter(|flow| !flow.transcript.lines().is_empty()) {
+        let diagram = Diagram::of_result(flow, None);
+        let svg = sequence::svg::svg(&diagram, &flow.name);
+        check_is_plain(&svg);
+        assert!(!svg.contains("<script") && svg.len() < 100_000);
+        let mermaid = sequence::mermaid::mermaid(&diagram);
+        check_is_plain(&mermaid);
+        let known = ["sequenceDiagram", "  participant p", "  p"];
+        assert!(mermaid.lines().all(|line| known.iter().any(|start| line.starts_with(start))), "{mermaid}");
+        assert!(!mermaid.contains('<'));
+        let text = sequence::text::text(&diagram, 110, Style::new(false));
+        check_is_plain(&text);
+        assert!(text.lines().all(|line| line.chars().count() < 140), "{text}");
+        let wrong = flow.findings.iter().filter(|one| one.ruling == Ruling::Broken).count();
+        assert_eq!(text.contains('✗'), wrong > 0, "{text}");
+    }
 }
