@@ -158,14 +158,6 @@ impl Monitor for Answers {
                 rulings.broken("CLUSTERIO-EVT-1", seen.from, seen.at, text, "no reply", actual);
             }
         }
-<<<<<<< ours
-=======
-        if message.kind == "ready" && seen.from.role == "master" {
-            // From here on both ends are asked.
-            self.ear(seen.link, seen.from).ready = true;
-            self.ear(seen.link, seen.to).ready = true;
-        }
->>>>>>> theirs
         let Some(seq) = message.seq else { return };
         let at = seen.at;
         if let Some(stem) = message.kind.strip_suffix("_request") {

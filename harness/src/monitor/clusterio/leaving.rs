@@ -35,8 +35,6 @@ struct Side {
     /// Its own requests that are not answered.
     asking: Vec<(String, i64)>,
     gone: bool,
-    /// What it said last told of a failure.
-    told_failure: bool,
 }
 
 #[derive(Default)]
@@ -58,7 +56,6 @@ impl Leavings {
             (_, None) => true,
         };
         side.heard = message.seq.or(side.heard);
-<<<<<<< ours
         match message.kind {
             "hello" | "register_slave" | "register_control" => return,
             "ready" => {
@@ -66,13 +63,6 @@ impl Leavings {
                 return;
             }
             _ => {}
-=======
-        if matches!(message.kind, "hello" | "ready" | "register_slave" | "register_control") {
-            side.strange |= side.ready;
-            side.ready |= message.kind == "ready" && message.data.is_empty() && from.role == "master";
-            side.last = Some(Last::Handshake);
-            return;
->>>>>>> theirs
         }
         let stem_of = |suffix: &str| message.kind.strip_suffix(suffix).map(str::to_owned);
         let plain = is_plain(from, to, &message);
@@ -107,10 +97,8 @@ impl Leavings {
         {
             *failed = true;
         }
-        let error = message.kind.ends_with("_response") && message.data.contains_key("error");
-        let told_failure = std::mem::replace(&mut side.told_failure, error);
         // A client becomes ready when it is told so, a master's side when it says so.
-        side.ready |= message.kind == "ready" && party.role == "master";
+        side.ready |= message.kind == "ready";
         if message.kind != "close" || side.gone || side.strange || !side.ready {
             return;
         }
@@ -123,16 +111,6 @@ impl Leavings {
             Some(Last::Request { stem, failed: true, .. }) => {
                 ("CLUSTERIO-REQ-10", format!("a `{stem}_request` that failed"))
             }
-<<<<<<< ours
-=======
-            Some(Last::Request { stem, .. }) if told_failure => {
-                ("CLUSTERIO-REQ-10", format!("a request before `{stem}_request` that failed"))
-            }
-            Some(Last::Failure) => ("CLUSTERIO-REQ-10", "a request of its own that failed".to_owned()),
-            Some(Last::Event(_) | Last::Handshake | Last::Request { .. }) if side.leapt => {
-                ("CLUSTERIO-SEQ-5", leapt())
-            }
->>>>>>> theirs
             Some(Last::Event(stem)) if !side.asking.is_empty() => {
                 ("CLUSTERIO-REQ-8", format!("the event `{stem}_event` while it waits for an answer"))
             }
