@@ -184,7 +184,7 @@ impl Monitor for Answers {
                 rulings.broken("CLUSTERIO-EVT-1", seen.from, seen.at, text, "no reply", actual);
             }
         }
-        if message.kind == "ready" {
+        if message.kind == "ready" && seen.from.role == "master" {
             // From here on both ends are asked.
             self.ear(seen.link, seen.from).ready = true;
             self.ear(seen.link, seen.to).ready = true;

@@ -40,6 +40,8 @@ struct Side {
     /// Its own requests that are not answered.
     asking: Vec<(String, i64)>,
     gone: bool,
+    /// What it said last told of a failure.
+    told_failure: bool,
 }
 
 #[derive(Default)]
@@ -63,7 +65,7 @@ impl Leavings {
         side.heard = message.seq.or(side.heard);
         if matches!(message.kind, "hello" | "ready" | "register_slave" | "register_control") {
             side.strange |= side.ready;
-            side.ready |= message.kind == "ready" && message.data.is_empty();
+            side.ready |= message.kind == "ready" && message.data.is_empty() && from.role == "master";
             side.last = Some(Last::Handshake);
             return;
         }
@@ -102,8 +104,10 @@ impl Leavings {
         {
             *failed = true;
         }
+        let error = message.kind.ends_with("_response") && message.data.contains_key("error");
+        let told_failure = std::mem::replace(&mut side.told_failure, error);
         // A client becomes ready when it is told so, a master's side when it says so.
-        side.ready |= message.kind == "ready";
+        side.ready |= message.kind == "ready" && party.role == "master";
         if message.kind != "close" || side.gone || side.strange || !side.ready {
             return;
         }
@@ -119,6 +123,9 @@ impl Leavings {
         let (requirement, why) = match &side.last {
             Some(Last::Request { stem, failed: true, .. }) => {
                 ("CLUSTERIO-REQ-10", format!("a `{stem}_request` that failed"))
+            }
+            Some(Last::Request { stem, .. }) if told_failure => {
+                ("CLUSTERIO-REQ-10", format!("a request before `{stem}_request` that failed"))
             }
             Some(Last::Failure) => ("CLUSTERIO-REQ-10", "a request of its own that failed".to_owned()),
             Some(Last::Event(_) | Last::Handshake | Last::Request { .. }) if side.leapt => {
