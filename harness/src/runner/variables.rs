@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::corpus::Settings;
+use crate::corpus::{Mint, Settings};
 
 /// The variables of a run, beside the protocol's defaults. `given` is what the user says; `reference` is true for the
 /// built-in reference, of which more is known.
@@ -17,7 +17,9 @@ pub fn variables(
 ) -> BTreeMap<String, String> {
     let mut variables = if reference { settings.reference.clone() } else { BTreeMap::new() };
     variables.extend(given.clone());
-    for mint in &settings.mint {
+    // The reference takes its default as well as what is signed.
+    let known = |mint: &&Mint| !reference || settings.setting_names().all(|name| *name != mint.variable);
+    for mint in settings.mint.iter().filter(known) {
         if let (Some(key), None) = (variables.get(&mint.key), given.get(&mint.variable)) {
             let claims = serde_json::to_value(&mint.claims).unwrap_or_default();
             variables.insert(mint.variable.clone(), signed(key, &claims));

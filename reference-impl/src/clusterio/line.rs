@@ -21,6 +21,7 @@ pub(super) struct Line<W> {
     /// What is added for each message, and whether requests share a number: planted faults.
     step: i64,
     repeats: bool,
+    first_request: Option<i64>,
     /// Outstanding requests by response type and number, with the time at which they fail.
     waiting: BTreeMap<(String, i64), (Time, W)>,
 }
@@ -33,7 +34,7 @@ impl<W> Line<W> {
 
     /// An end that goes on counting where `counter` stands.
     pub(super) fn counted_by(link: LinkId, counter: Rc<Cell<i64>>) -> Self {
-        Line { link, counter, step: 1, repeats: false, waiting: BTreeMap::new() }
+        Line { link, counter, step: 1, repeats: false, first_request: None, waiting: BTreeMap::new() }
     }
 
     /// The same end with planted faults in its counting.
@@ -71,11 +72,17 @@ impl<W> Line<W> {
         waiting: W,
         out: &mut Outbox<E>,
     ) {
-        let before = self.counter.get();
-        let seq = self.send(&format!("{stem}_request"), data, out);
-        if self.repeats {
-            self.counter.set(before);
-        }
+        let seq = match self.first_request.filter(|_| self.repeats) {
+            Some(seq) => {
+                let next = self.counter.get() + 1;
+                self.counter.set(seq - 1);
+                let seq = self.send(&format!("{stem}_request"), data, out);
+                self.counter.set(next);
+                seq
+            }
+            None => self.send(&format!("{stem}_request"), data, out),
+        };
+        self.first_request.get_or_insert(seq);
         self.waiting.insert((format!("{stem}_response"), seq), (until, waiting));
     }
 

@@ -292,6 +292,11 @@ impl<M: Machine> Host<M> {
         self.outputs.pop_front()
     }
 
+    /// The machine.
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
     /// The next thing the machine tells its owner.
     pub fn poll_event(&mut self) -> Option<M::Event> {
         self.events.pop_front()

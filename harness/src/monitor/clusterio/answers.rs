@@ -25,6 +25,10 @@ struct Asked {
     at: Time,
     answered: bool,
     overdue: bool,
+    /// Its number does not follow the one before, and one that did was answered.
+    leapt: bool,
+    /// Whoever was asked waited for an answer itself.
+    meanwhile: bool,
 }
 
 /// What one side of a link has been asked and told by the other.
@@ -34,6 +38,10 @@ struct Ear {
     /// Numbers and stems of events told to it.
     told: Vec<(i64, String)>,
     open: bool,
+    ready: bool,
+    heard: Option<i64>,
+    /// Its own requests that are not answered.
+    asking: Vec<(String, i64)>,
 }
 
 pub(super) struct Answers {
@@ -49,7 +57,15 @@ impl Answers {
     }
 
     fn ear(&mut self, link: LinkId, party: &Party) -> &mut Ear {
-        let fresh = || Ear { party: party.clone(), asked: Vec::new(), told: Vec::new(), open: true };
+        let fresh = || Ear {
+            party: party.clone(),
+            asked: Vec::new(),
+            told: Vec::new(),
+            open: true,
+            ready: false,
+            heard: None,
+            asking: Vec::new(),
+        };
         self.ears.entry((link, party.name.clone())).or_insert_with(fresh)
     }
 
@@ -106,7 +122,12 @@ impl Answers {
                     asked.overdue = true;
                     let text = format!("the `{}_request` number {} is not answered", asked.stem, asked.seq);
                     let expected = "a response within 5 s";
-                    rulings.broken("CLUSTERIO-REQ-1", &ear.party, now, text, expected, Value::Null);
+                    let requirement = match (asked.leapt, asked.meanwhile) {
+                        (true, _) => "CLUSTERIO-SEQ-5",
+                        (false, true) => "CLUSTERIO-REQ-8",
+                        (false, false) => "CLUSTERIO-REQ-1",
+                    };
+                    rulings.broken(requirement, &ear.party, now, text, expected, Value::Null);
                 }
             }
         }
@@ -142,6 +163,11 @@ impl Monitor for Answers {
             return;
         }
         if let Some(stem) = message.kind.strip_suffix("_response") {
+            let to = message.data.get("seq").and_then(integer);
+            self.ear(seen.link, seen.to).asking.retain(|(asked, seq)| asked != stem || Some(*seq) != to);
+            if let Some(seq) = message.seq {
+                self.ear(seen.link, seen.to).heard = Some(seq);
+            }
             if seen.from.under_test {
                 self.response(seen, message, stem, rulings);
             }
@@ -158,19 +184,25 @@ impl Monitor for Answers {
                 rulings.broken("CLUSTERIO-EVT-1", seen.from, seen.at, text, "no reply", actual);
             }
         }
+        if message.kind == "ready" && seen.from.role == "master" {
+            // From here on both ends are asked.
+            self.ear(seen.link, seen.from).ready = true;
+            self.ear(seen.link, seen.to).ready = true;
+        }
         let Some(seq) = message.seq else { return };
         let at = seen.at;
+        let before = self.ear(seen.link, seen.to).heard.replace(seq);
+        let follows = before.is_none_or(|before| seq == before.saturating_add(1));
         if let Some(stem) = message.kind.strip_suffix("_request") {
+            self.ear(seen.link, seen.from).asking.push((stem.to_owned(), seq));
+            let ear = self.ear(seen.link, seen.to);
             // Anything else may be answered with `close` (A15, A16).
-            let plain = is_plain(seen.from, seen.to, &message);
+            let plain = is_plain(seen.from, seen.to, &message) && ear.ready;
+            let known = |asked: &Asked| asked.answered && asked.stem == stem && !asked.leapt;
+            let leapt = !follows && ear.asked.iter().any(known);
+            let meanwhile = !ear.asking.is_empty();
             let stem = stem.to_owned();
-            self.ear(seen.link, seen.to).asked.push(Asked {
-                stem,
-                seq,
-                at,
-                answered: false,
-                overdue: !plain,
-            });
+            ear.asked.push(Asked { stem, seq, at, answered: false, overdue: !plain, leapt, meanwhile });
         } else if let Some(stem) = message.kind.strip_suffix("_event") {
             self.ear(seen.link, seen.to).told.push((seq, stem.to_owned()));
         } else if !matches!(message.kind, "hello" | "ready" | "register_slave" | "register_control") {

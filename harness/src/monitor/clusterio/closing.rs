@@ -64,7 +64,7 @@ impl Closings {
             Some("close") => {
                 end.said.entry(party.name.clone()).or_insert(at);
             }
-            Some("ready") => end.ready = true,
+            Some("ready") if party.role == "master" => end.ready = true,
             None if !party.under_test => end.excused = true,
             _ => {}
         }

@@ -77,6 +77,8 @@ impl Handshakes {
                 && client.role == "slave"
                 && self.alpha
                 && progress.reports == 0
+                && progress.registered > 0
+                && progress.greeted_at.is_some()
                 && progress.ended_by.is_none()
                 && late(at)
             {
@@ -146,7 +148,7 @@ impl Handshakes {
                     rulings.kept("CLUSTERIO-HS-10", master, at);
                 }
             }
-            kind if progress.ready == 0 && progress.began_well == Some(false) => {
+            kind if progress.ready == 0 && progress.began_well == Some(false) && !progress.told_to_close => {
                 // An error response is no service (A15).
                 let served = !message.data.contains_key("error");
                 if served {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use flowproof_reference::machine::{LinkId, Time};
+use serde_json::Value;
 
 use super::plain::is_plain;
 use super::{Message, integer, message, sides};
@@ -19,7 +20,11 @@ enum Last {
         seq: i64,
         failed: bool,
     },
-    /// A response to a request of its own.
+    /// A response that tells of the failure of a request of its own.
+    Failure,
+    /// A plain message of the handshake.
+    Handshake,
+    /// Another response to a request of its own.
     Response,
 }
 
@@ -35,6 +40,8 @@ struct Side {
     /// Its own requests that are not answered.
     asking: Vec<(String, i64)>,
     gone: bool,
+    /// What it said last told of a failure.
+    told_failure: bool,
 }
 
 #[derive(Default)]
@@ -56,13 +63,11 @@ impl Leavings {
             (_, None) => true,
         };
         side.heard = message.seq.or(side.heard);
-        match message.kind {
-            "hello" | "register_slave" | "register_control" => return,
-            "ready" => {
-                side.ready = true;
-                return;
-            }
-            _ => {}
+        if matches!(message.kind, "hello" | "ready" | "register_slave" | "register_control") {
+            side.strange |= side.ready;
+            side.ready |= message.kind == "ready" && message.data.is_empty() && from.role == "master";
+            side.last = Some(Last::Handshake);
+            return;
         }
         let stem_of = |suffix: &str| message.kind.strip_suffix(suffix).map(str::to_owned);
         let plain = is_plain(from, to, &message);
@@ -75,7 +80,9 @@ impl Leavings {
             let found = side.asking.iter().position(|(known, seq)| *known == stem && Some(*seq) == to);
             found.map(|place| {
                 side.asking.remove(place);
-                Last::Response
+                let error =
+                    message.data.len() == 2 && message.data.get("error").is_some_and(Value::is_string);
+                if error { Last::Failure } else { Last::Response }
             })
         } else {
             None
@@ -97,19 +104,32 @@ impl Leavings {
         {
             *failed = true;
         }
+        let error = message.kind.ends_with("_response") && message.data.contains_key("error");
+        let told_failure = std::mem::replace(&mut side.told_failure, error);
         // A client becomes ready when it is told so, a master's side when it says so.
-        side.ready |= message.kind == "ready";
+        side.ready |= message.kind == "ready" && party.role == "master";
         if message.kind != "close" || side.gone || side.strange || !side.ready {
             return;
         }
         side.gone = true;
+        let reason = message.data.get("reason").and_then(Value::as_str).unwrap_or_default();
+        let orderly = party.role == "control" && !reason.starts_with("Invalid");
+        if orderly {
+            // A command that is through, well or not, ends the link.
+            return;
+        }
         let actual = message.whole.clone();
+        let leapt = || "a number that does not follow the one before".to_owned();
         let (requirement, why) = match &side.last {
-            Some(Last::Event(_) | Last::Request { .. }) if side.leapt => {
-                ("CLUSTERIO-SEQ-5", "a number that does not follow the one before".to_owned())
-            }
             Some(Last::Request { stem, failed: true, .. }) => {
                 ("CLUSTERIO-REQ-10", format!("a `{stem}_request` that failed"))
+            }
+            Some(Last::Request { stem, .. }) if told_failure => {
+                ("CLUSTERIO-REQ-10", format!("a request before `{stem}_request` that failed"))
+            }
+            Some(Last::Failure) => ("CLUSTERIO-REQ-10", "a request of its own that failed".to_owned()),
+            Some(Last::Event(_) | Last::Handshake | Last::Request { .. }) if side.leapt => {
+                ("CLUSTERIO-SEQ-5", leapt())
             }
             Some(Last::Event(stem)) if !side.asking.is_empty() => {
                 ("CLUSTERIO-REQ-8", format!("the event `{stem}_event` while it waits for an answer"))

@@ -98,7 +98,7 @@ impl Master {
         let mut line = Line::counted_by(link, counter).faulty(&self.config.faults);
         line.send("hello", &object([("version", Value::from(self.config.version.as_str()))]), out);
         let phase = Phase::AwaitRegister { since: now };
-        self.connections.insert(link, Connection { line, phase, heard: None });
+        self.connections.insert(link, Connection { line, phase, slave: None, heard: None });
     }
 
     fn received(&mut self, now: Time, link: LinkId, frame: Frame<'_>, out: &mut Outbox<MasterEvent>) {
@@ -256,6 +256,7 @@ impl Master {
             }
         };
         if let Some(connection) = self.connections.get_mut(&link) {
+            connection.slave = registration.slave.map(|(_, id)| id);
             connection.phase = phase;
             connection.line.send("ready", &Map::new(), out);
         }
@@ -419,8 +420,7 @@ impl Master {
         let lost = connection.line.take_waiting();
         if let Phase::Slave { id, .. } = &was {
             let id = *id;
-            let forgets = self.has(Fault::EndOfOldEndsNew);
-            if (self.cluster.link_of(id) == Some(link) || forgets) && !self.has(Fault::ListsGoneAsConnected) {
+            if self.cluster.link_of(id) == Some(link) && !self.has(Fault::ListsGoneAsConnected) {
                 self.cluster.left(id);
                 out.event(MasterEvent::SlaveLost(id));
                 if self.has(Fault::ForgetsGoneSlaves) {
@@ -450,7 +450,12 @@ impl Master {
 
     fn gone(&mut self, link: LinkId, out: &mut Outbox<MasterEvent>) {
         self.retire(link, out);
-        self.connections.remove(&link);
+        let gone = self.connections.remove(&link);
+        if let Some(id) = gone.and_then(|connection| connection.slave)
+            && self.has(Fault::EndOfOldEndsNew)
+        {
+            self.cluster.left(id);
+        }
     }
 
     fn shut_down(&mut self, out: &mut Outbox<MasterEvent>) {
@@ -458,6 +463,7 @@ impl Master {
         let links: Vec<LinkId> = self.connections.keys().copied().collect();
         for link in links {
             match self.connections.get(&link).map(|connection| &connection.phase) {
+                Some(Phase::AwaitRegister { .. }) if self.has(Fault::WaitsForStrangers) => {}
                 Some(Phase::AwaitRegister { .. }) => {
                     out.abort(link);
                     self.retire(link, out);

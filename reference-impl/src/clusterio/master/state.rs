@@ -13,6 +13,8 @@ use crate::machine::{LinkId, Time};
 pub(super) struct Connection {
     pub(super) line: Line<Waiting>,
     pub(super) phase: Phase,
+    /// The slave that registered here, whatever has become of the link.
+    pub(super) slave: Option<i64>,
     /// The number of the message heard last.
     pub(super) heard: Option<i64>,
 }
