@@ -361,6 +361,8 @@ pub struct MessageRule {
     pub requirement: String,
     /// The editions it belongs to; all when empty.
     pub editions: Vec<String>,
+    /// The schema as it is written.
+    pub document: Value,
     /// The schema.
     pub validator: jsonschema::Validator,
 }
@@ -566,6 +568,7 @@ impl Loader<'_> {
                 schema: entry.schema.clone(),
                 requirement: entry.requirement.clone(),
                 editions: entry.editions.clone(),
+                document: schema,
                 validator,
             }),
             Err(error) => {

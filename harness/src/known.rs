@@ -9,6 +9,7 @@ use crate::corpus::Protocol;
 use crate::flow::resolve::nearest;
 use crate::judge::catalogue::{Catalogue, Level};
 use crate::judge::finding::{Finding, Ruling};
+use crate::pattern::json;
 use crate::report::Report;
 use crate::runner::verdict::{FlowResult, RequirementVerdict, Verdict};
 
@@ -257,6 +258,42 @@ impl Assessment {
     pub fn is_stale(&self) -> bool {
         self.stale.keys().any(|place| self.entries.get(*place).is_some_and(|entry| entry.kind == Kind::Known))
     }
+}
+
+/// Entries for everything that fails and that no entry excuses yet: one a requirement. Only what fails the run is
+/// taken, so warnings only in a strict one.
+pub fn accepted(report: &Report, protocol: &Protocol, strict: bool, today: Date) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
+    for (place, flow) in report.flows.iter().enumerate() {
+        let remaining = report.known.remaining(place, flow);
+        if remaining != Verdict::Fail && !(strict && remaining == Verdict::Warn) {
+            continue;
+        }
+        for finding in &flow.findings {
+            let id = finding.requirement.as_ref();
+            let must = id.is_none_or(|id| protocol.catalogue.level(id) == Level::Must);
+            let fails = match finding.ruling {
+                Ruling::Broken => must || strict,
+                Ruling::Tolerated => strict,
+                Ruling::Kept | Ruling::Noted | Ruling::Undecided => false,
+            };
+            let mut known = report.known.entries.iter().chain(&entries);
+            if !fails || known.any(|entry| entry.covers(finding, &flow.name)) {
+                continue;
+            }
+            entries.push(Entry {
+                kind: Kind::Known,
+                requirement: id.cloned(),
+                flow: id.is_none().then(|| flow.name.clone()),
+                reason: format!("failed on {today} in {}: {}", flow.name, json::cut(&finding.message, 160)),
+                owner: None,
+                expires: None,
+                link: None,
+                line: 0,
+            });
+        }
+    }
+    entries
 }
 
 /// Whether an entry names what does not exist.

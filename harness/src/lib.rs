@@ -1,8 +1,10 @@
 //! flowproof: checks that programs which talk to each other in JSON messages follow the documented flows.
 
 pub mod cli;
+pub mod config;
 pub mod corpus;
 pub mod diagnostic;
+pub mod document;
 pub mod flow;
 pub mod judge;
 pub mod known;
@@ -12,5 +14,6 @@ pub mod monitor;
 pub mod pattern;
 pub mod report;
 pub mod runner;
+pub mod secret;
 pub mod sinner;
 pub mod world;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::test::find;
 use super::{exit, output};
@@ -33,24 +33,6 @@ pub(super) struct ListArgs {
 pub(super) struct ExplainArgs {
     /// The requirement's id, for instance HANGOUT-CHG-4
     id: String,
-}
-
-/// What `show` takes.
-#[derive(Debug, Args)]
-pub(super) struct ShowArgs {
-    /// The protocol
-    protocol: String,
-    /// The flow's name, as `list` prints it
-    flow: String,
-    /// How
-    #[arg(long = "as", value_enum, default_value_t = ShowAs::Text)]
-    shape: ShowAs,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ShowAs {
-    /// The flow itself
-    Text,
 }
 
 /// What `fmt` takes.
@@ -85,7 +67,7 @@ fn chosen(names: &[String], corpus: &Corpus) -> Result<Vec<Arc<Protocol>>, u8> {
     names.iter().map(|name| find(corpus, name)).collect::<Result<_, _>>().map_err(|error| usage(&error))
 }
 
-fn usage(error: &str) -> u8 {
+pub(super) fn usage(error: &str) -> u8 {
     output::complain(&format!("error: {error}"));
     exit::USAGE
 }
@@ -195,27 +177,6 @@ fn judges(protocol: &Protocol, id: &str) -> Vec<String> {
         judges.push("monitor".to_owned());
     }
     judges
-}
-
-pub(super) fn show(args: &ShowArgs, corpus: &Corpus) -> u8 {
-    let protocol = match find(corpus, &args.protocol) {
-        Ok(protocol) => protocol,
-        Err(error) => return usage(&error),
-    };
-    let name = args.flow.split('#').next().unwrap_or_default();
-    match (protocol.flows.iter().find(|file| file.name == name), args.shape) {
-        (Some(file), ShowAs::Text) => {
-            output::print(&file.source);
-            exit::OK
-        }
-        (None, _) => {
-            let near = nearest(name, protocol.flows.iter().map(|file| file.name.as_str()));
-            let hint = near.map_or("`flowproof list` shows what there is".to_owned(), |near| {
-                format!("did you mean `{near}`?")
-            });
-            usage(&format!("there is no flow `{name}`; {hint}"))
-        }
-    }
 }
 
 fn flow_files(paths: &[PathBuf]) -> std::io::Result<Vec<PathBuf>> {

@@ -1,9 +1,11 @@
 //! The command line: what it takes, and what each command does with it.
 
 mod catalogue;
+mod compare;
 mod live;
 mod output;
 mod serve;
+mod show;
 mod sinners;
 mod target;
 mod test;
@@ -25,6 +27,8 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// Nothing could be judged.
     pub const NOTHING_JUDGED: u8 = 3;
+    /// Only the list of known failures is stale.
+    pub const STALE: u8 = 4;
     /// A bug of ours.
     pub const BUG: u8 = 5;
 }
@@ -57,7 +61,7 @@ enum What {
         long_about = "Test the built-in references (no further words), a server that is running (its URL), or a \
                             program that flowproof starts (--exec).\n\nExit code: 0 no fail, 1 a fail (with --strict \
                             also a warn), 2 wrong use or a wrong flow file, 3 nothing could be judged, or the run was cut \
-                            short without a fail, 5 a bug of flowproof.",
+                            short without a fail, 4 only the list of known failures is stale, 5 a bug of flowproof.",
         after_long_help = "Examples:\n  flowproof test                                     all built-in references, in \
                            memory\n  flowproof test hangout ws://127.0.0.1:13372        a server that is running\n  \
                            flowproof test hangout --exec 'my-server {port}'   a server that is started, each time it \
@@ -71,8 +75,8 @@ enum What {
     List(catalogue::ListArgs),
     /// Explain a requirement: its text, where it stands, which flows and sinners show it
     Explain(catalogue::ExplainArgs),
-    /// Show a flow
-    Show(catalogue::ShowArgs),
+    /// Show a flow, or all that is known of a protocol, as text, picture or document
+    Show(show::ShowArgs),
     /// Write flow files in the one style
     Fmt(catalogue::FmtArgs),
     /// Check flow files without running them
@@ -83,6 +87,8 @@ enum What {
     Proxy(live::ProxyArgs),
     /// Judge a recording: a trace, or a HAR file with WebSocket messages
     Judge(live::JudgeArgs),
+    /// Put reports side by side: implementations, or versions of one
+    Compare(compare::CompareArgs),
     /// Show that every planted fault is caught under its requirement, and only there
     Sinners(sinners::SinnersArgs),
     /// Show which flow or monitor keeps watch over each requirement
@@ -114,12 +120,13 @@ pub fn main() -> ExitCode {
         What::Test(args) => test::run(args, &corpus, command.common.corpus.is_none(), colour),
         What::List(args) => catalogue::list(args, &corpus),
         What::Explain(args) => catalogue::explain(args, &corpus, colour),
-        What::Show(args) => catalogue::show(args, &corpus),
+        What::Show(args) => show::run(args, &corpus),
         What::Fmt(args) => catalogue::fmt(args),
         What::Lint(args) => catalogue::lint(args, &corpus, colour),
         What::Serve(args) => serve::run(args, &corpus),
         What::Proxy(args) => live::proxy(args, &corpus, colour),
         What::Judge(args) => live::judge(args, &corpus, colour),
+        What::Compare(args) => compare::run(args, &corpus, colour),
         What::Sinners(args) => sinners::run(args, &corpus, colour),
         What::Coverage(args) => catalogue::coverage(args, &corpus),
     };

@@ -12,17 +12,20 @@ use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{exit, output, target};
-use crate::diagnostic;
-use crate::lint;
+use crate::config::{self, Config as ConfigFile};
 use crate::corpus::{Corpus, Protocol, TransportKind, parse_duration};
+use crate::diagnostic;
 use crate::flow::resolve::nearest;
+use crate::known::{self, Assessment, Date, Entry};
+use crate::lint;
 use crate::report::text::{Style, quoted};
-use crate::report::{Report, Run, folder, github, human, json, junit, markdown, tap};
+use crate::report::{Report, Run, folder, github, human, json, junit, markdown, standing, tap};
 use crate::runner::event::RunEvent;
 use crate::runner::plan::{Driver, RunSettings};
 use crate::runner::run::{BUG, RunConfig, Target, run as run_flows};
 use crate::runner::variables::variables;
 use crate::runner::verdict::Verdict;
+use crate::secret::Secrets;
 use crate::sinner::Sinner;
 use crate::world::process;
 
@@ -30,7 +33,7 @@ use crate::world::process;
 const JOBS: usize = 8;
 
 /// What `test` takes.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct TestArgs {
     /// Protocols, and the URL of a running target; none: all protocols, the built-in references
     #[arg(value_name = "PROTOCOL|URL")]
@@ -38,9 +41,15 @@ pub(super) struct TestArgs {
     /// Start this program and test it: {port} becomes a free port, {url} the address it is to connect to
     #[arg(long, value_name = "COMMAND")]
     exec: Option<String>,
-    /// The role under test [default: the one that listens; for the built-in references all]
+    /// Take the target, its variables and its known failures from this file; what else is given here goes before it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Write what fails now into the list of known failures
+    #[arg(long, requires = "config")]
+    accept: bool,
+    /// The role under test; may be given several times [default: the one that listens; for the built-in references all]
     #[arg(long)]
-    role: Option<String>,
+    role: Vec<String>,
     /// Only flows whose name contains this; may be given several times
     #[arg(long, value_name = "TEXT")]
     filter: Vec<String>,
@@ -89,9 +98,9 @@ pub(super) struct TestArgs {
     /// Accept any certificate of a wss:// target
     #[arg(long)]
     insecure: bool,
-    /// How a client under test is told what to do
-    #[arg(long, value_enum, default_value_t = DriverArg::Auto)]
-    driver: DriverArg,
+    /// How a client under test is told what to do [default: auto]
+    #[arg(long, value_enum)]
+    driver: Option<DriverArg>,
     /// The built-in reference with this planted fault
     #[arg(long, value_name = "NAME", conflicts_with = "exec")]
     sinner: Option<String>,
@@ -160,7 +169,16 @@ pub(super) fn variable(text: &str) -> Result<(String, String), String> {
 /// Runs the command.
 pub(super) fn run(args: &TestArgs, corpus: &Corpus, built_in: bool, colour: bool) -> u8 {
     let stop = Arc::new(AtomicBool::new(false));
-    let configs = match configs(args, corpus, &stop) {
+    let file = match args.config.as_ref().map(|path| ConfigFile::from_file(path, corpus)).transpose() {
+        Ok(file) => file.unwrap_or_default(),
+        Err(error) => {
+            output::complain(&error);
+            return exit::USAGE;
+        }
+    };
+    let given = args;
+    let args = &under(args, &file);
+    let configs = match configs(args, &file, corpus, &stop) {
         Ok(configs) => configs,
         Err(error) => {
             output::complain(&format!("error: {error}"));
@@ -181,9 +199,17 @@ pub(super) fn run(args: &TestArgs, corpus: &Corpus, built_in: bool, colour: bool
         }
     };
     let style = Style::new(colour && args.format == Format::Human);
+    let secrets = secrets(args, &file, &configs);
     let mut runs = Vec::new();
     for config in &configs {
-        runs.push(run_one(args, config, style, log.as_mut()));
+        let command = secrets.hide(&command(given, config));
+        runs.push(run_one(args, config, &file, &secrets, command, style, log.as_mut()));
+    }
+    if args.accept
+        && let Err(error) = accept(&file, &mut runs, args)
+    {
+        output::complain(&format!("error: {error}"));
+        return exit::USAGE;
     }
     match printed(args.format, &runs) {
         Ok(text) => output::print(&text),
@@ -233,7 +259,109 @@ fn sound(configs: &[RunConfig], colour: bool) -> bool {
     wrong == 0
 }
 
-fn configs(args: &TestArgs, corpus: &Corpus, stop: &Arc<AtomicBool>) -> Result<Vec<RunConfig>, String> {
+/// What is asked for, with the file below it.
+fn under(args: &TestArgs, file: &ConfigFile) -> TestArgs {
+    let mut args = args.clone();
+    if args.config.is_none() {
+        return args;
+    }
+    let named = args.words.iter().any(|word| !word.contains("://"));
+    let targeted =
+        args.words.iter().any(|word| word.contains("://")) || args.exec.is_some() || args.sinner.is_some();
+    if !named {
+        args.words.insert(0, file.protocol.clone());
+    }
+    if !targeted {
+        args.words.extend(file.url.clone());
+        args.exec = file.exec.clone();
+    }
+    if args.role.is_empty() {
+        args.role = file.roles.clone();
+    }
+    args.edition = args.edition.or_else(|| file.edition.clone());
+    args.timeout = args.timeout.or(file.timeout);
+    args.slack = args.slack.or(file.slack);
+    args.budget = args.budget.or(file.budget);
+    args.jobs = args.jobs.or(file.jobs);
+    args.shared |= file.shared;
+    args.insecure |= file.insecure;
+    args.driver = args.driver.or(match file.driver.as_deref() {
+        Some("stdin") => Some(DriverArg::Stdin),
+        Some("none") => Some(DriverArg::None),
+        _ => None,
+    });
+    args
+}
+
+/// Values that came by the environment, and what is made of them.
+fn secrets(args: &TestArgs, file: &ConfigFile, configs: &[RunConfig]) -> Secrets {
+    let mut secrets: BTreeMap<String, String> = from_environment().collect();
+    secrets.extend(file.secrets.clone());
+    for (name, _) in &args.vars {
+        secrets.remove(name);
+    }
+    for config in configs {
+        for mint in &config.protocol.settings.mint {
+            if secrets.contains_key(&mint.key)
+                && let Some(token) = config.settings.variables.get(&mint.variable)
+            {
+                secrets.insert(mint.variable.clone(), token.clone());
+            }
+        }
+    }
+    Secrets::new(&secrets)
+}
+
+/// True when a part of the flows was asked for: what did not show then may show in a whole run.
+fn is_partial(args: &TestArgs) -> bool {
+    !args.filter.is_empty() || !args.tag.is_empty() || args.shard.is_some()
+}
+
+/// Reads the list of known failures against a run.
+fn assess(report: &mut Report, protocol: &Protocol, entries: &[Entry], args: &TestArgs) {
+    let partial = is_partial(args) || report.cut_short;
+    report.known = Assessment::of(report, protocol, entries, partial, Date::today());
+}
+
+/// Puts entries for what fails now at the end of the file.
+fn accept(file: &ConfigFile, runs: &mut [Run], args: &TestArgs) -> Result<(), String> {
+    let today = Date::today();
+    let mut entries: Vec<Entry> = Vec::new();
+    for run in runs.iter() {
+        entries.extend(known::accepted(&run.report, &run.protocol, args.strict, today));
+    }
+    if entries.is_empty() {
+        output::complain("nothing to accept: nothing fails that is not in the list");
+        return Ok(());
+    }
+    let failed = |error: std::io::Error| format!("{}: {error}", file.path.display());
+    let before = std::fs::read_to_string(&file.path).map_err(failed)?;
+    let after = format!("{}\n{}", before.trim_end(), config::accepted(&entries));
+    if let Err(error) = toml::from_str::<toml::Table>(&after) {
+        return Err(format!(
+            "{}: entries cannot be put at its end: {}; is `known` written as [[known]]?",
+            file.path.display(),
+            error.message()
+        ));
+    }
+    std::fs::write(&file.path, after).map_err(failed)?;
+    for entry in &entries {
+        output::complain(&format!("accepted: {} into {}", entry.subject(), file.path.display()));
+    }
+    let all: Vec<Entry> = file.known.iter().cloned().chain(entries).collect();
+    for run in runs {
+        let protocol = Arc::clone(&run.protocol);
+        assess(&mut run.report, &protocol, &all, args);
+    }
+    Ok(())
+}
+
+fn configs(
+    args: &TestArgs,
+    file: &ConfigFile,
+    corpus: &Corpus,
+    stop: &Arc<AtomicBool>,
+) -> Result<Vec<RunConfig>, String> {
     let (urls, names): (Vec<&String>, Vec<&String>) =
         args.words.iter().partition(|word| word.contains("://"));
     let protocols: Vec<Arc<Protocol>> = if names.is_empty() {
@@ -249,7 +377,7 @@ fn configs(args: &TestArgs, corpus: &Corpus, stop: &Arc<AtomicBool>) -> Result<V
     }
     protocols
         .into_iter()
-        .map(|protocol| config(args, protocol, urls.first().map(|url| url.as_str()), stop))
+        .map(|protocol| config(args, file, protocol, urls.first().map(|url| url.as_str()), stop))
         .collect()
 }
 
@@ -283,6 +411,7 @@ pub(super) fn edition(protocol: &Protocol, wanted: Option<&String>) -> Result<St
 
 fn config(
     args: &TestArgs,
+    file: &ConfigFile,
     protocol: Arc<Protocol>,
     url: Option<&str>,
     stop: &Arc<AtomicBool>,
@@ -291,26 +420,24 @@ fn config(
     let listening = protocol.settings.roles.iter().find(|role| role.listens).map(|role| role.name.clone());
     let in_memory = url.is_none() && args.exec.is_none();
     let sinner = args.sinner.as_deref().map(|name| find_sinner(&protocol, name)).transpose()?;
-    let roles = match &args.role {
-        Some(role) if known.contains(&role.as_str()) => vec![role.clone()],
-        Some(role) => {
-            return Err(format!(
-                "{} has no role `{role}`; it has: {}",
-                protocol.settings.name,
-                known.join(", ")
-            ));
-        }
-        None if in_memory => known.iter().map(|role| (*role).to_owned()).collect(),
-        None => vec![listening.ok_or("name the role under test with --role")?],
+    if let Some(role) = args.role.iter().find(|role| !known.contains(&role.as_str())) {
+        let known = known.join(", ");
+        return Err(format!("{} has no role `{role}`; it has: {known}", protocol.settings.name));
+    }
+    let roles = match args.role.as_slice() {
+        [] if in_memory => known.iter().map(|role| (*role).to_owned()).collect(),
+        [] => vec![listening.ok_or("name the role under test with --role")?],
+        roles => roles.to_vec(),
     };
     let wanted = args.edition.as_ref().or(sinner.as_ref().and_then(|sinner| sinner.edition.as_ref()));
     let edition = edition(&protocol, wanted)?;
     let transport = protocol.settings.transport(&edition);
     let (path, kind) = (transport.default_path.clone(), transport.kind);
     let mut settings = RunSettings::in_memory(&protocol, &edition, args.seed);
-    settings.variables = variables(&protocol.settings, given(args), in_memory);
+    settings.variables = variables(&protocol.settings, given(args, file), in_memory);
+    settings.skips = file.skips.clone();
     settings.started = url.is_none();
-    settings.driver = match args.driver {
+    settings.driver = match args.driver.unwrap_or(DriverArg::Auto) {
         DriverArg::Stdin => Driver::Certain,
         DriverArg::None => Driver::None,
         DriverArg::Auto if in_memory => Driver::Certain,
@@ -371,13 +498,17 @@ fn config(
     })
 }
 
-/// Variables from the environment (`FLOWPROOF_VAR_TOKEN` for `token`), those of the command line put over them. What
-/// should not be seen in a list of processes comes by the environment.
-fn given(args: &TestArgs) -> BTreeMap<String, String> {
-    let named = |(name, value): (String, String)| {
+/// Variables from the file, those from the environment put over them, those of the command line over both. What should
+/// not be seen in a list of processes comes by the environment.
+fn given(args: &TestArgs, file: &ConfigFile) -> BTreeMap<String, String> {
+    file.variables.clone().into_iter().chain(from_environment()).chain(args.vars.iter().cloned()).collect()
+}
+
+/// `FLOWPROOF_VAR_TOKEN` for `token`.
+fn from_environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars().filter_map(|(name, value)| {
         name.strip_prefix("FLOWPROOF_VAR_").map(|name| (name.to_lowercase().replace('_', "-"), value))
-    };
-    std::env::vars().filter_map(named).chain(args.vars.iter().cloned()).collect()
+    })
 }
 
 /// A program that is started must be told where to listen, or where to connect to.
@@ -430,12 +561,21 @@ fn stop_on_interrupt(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn run_one(args: &TestArgs, config: &RunConfig, style: Style, mut log: Option<&mut File>) -> Run {
+fn run_one(
+    args: &TestArgs,
+    config: &RunConfig,
+    file: &ConfigFile,
+    secrets: &Secrets,
+    command: String,
+    style: Style,
+    mut log: Option<&mut File>,
+) -> Run {
     let human = args.format == Format::Human;
     let mut progress = output::Progress::new(human);
     let mut events = Vec::new();
     let (mut planned, mut done) = (0, 0);
-    run_flows(config, &mut |event| {
+    run_flows(config, &mut |mut event| {
+        secrets.hide_event(&mut event);
         if let Some(log) = &mut log
             && let Ok(line) = serde_json::to_string(&event)
         {
@@ -447,7 +587,8 @@ fn run_one(args: &TestArgs, config: &RunConfig, style: Style, mut log: Option<&m
             RunEvent::Begun { planned: count, .. } => {
                 planned = *count;
                 if human && !args.quiet {
-                    output::print(&format!("{}\n", human::plan_line(&event, style)));
+                    output::print(&human::plan_line(&event, style));
+                    output::print(&format!("{}\n", standing::plan(&file.known, &config.protocol, style)));
                 }
             }
             RunEvent::FlowEnded(flow) => {
@@ -469,8 +610,9 @@ fn run_one(args: &TestArgs, config: &RunConfig, style: Style, mut log: Option<&m
         events.push(event);
     });
     progress.clear();
-    let report = Report::from_events(&events, &config.protocol).expect("a run begins before it ends");
-    let run = Run { report, protocol: Arc::clone(&config.protocol), command: command(args, config) };
+    let mut report = Report::from_events(&events, &config.protocol).expect("a run begins before it ends");
+    assess(&mut report, &config.protocol, &file.known, args);
+    let run = Run { report, protocol: Arc::clone(&config.protocol), command };
     if human {
         let report = &run.report;
         let mut text = String::new();
@@ -484,8 +626,8 @@ fn run_one(args: &TestArgs, config: &RunConfig, style: Style, mut log: Option<&m
         }
         text.push_str(&human::left_out(report, places.len()));
         text.push('\n');
-        let partial = !args.filter.is_empty() || !args.tag.is_empty() || args.shard.is_some();
-        text.push_str(&human::summary(report, &config.protocol, partial, style));
+        text.push_str(&human::summary(report, &config.protocol, is_partial(args), style));
+        text.push_str(&standing::summary(report, &file.path.display().to_string(), style));
         if report.flows.is_empty() {
             text.push_str("no flow was selected; `flowproof list` shows what there is\n");
         }
@@ -496,14 +638,17 @@ fn run_one(args: &TestArgs, config: &RunConfig, style: Style, mut log: Option<&m
 
 /// The command that runs this again, up to the choice of a flow.
 fn command(args: &TestArgs, config: &RunConfig) -> String {
-    let mut command = format!("flowproof test {}", config.protocol.settings.name);
+    let mut command = match &args.config {
+        Some(file) => format!("flowproof test --config {}", quoted(&file.display().to_string())),
+        None => format!("flowproof test {}", config.protocol.settings.name),
+    };
     if let Some(url) = args.words.iter().find(|word| word.contains("://")) {
         command.push_str(&format!(" {url}"));
     }
     if let Some(exec) = &args.exec {
         command.push_str(&format!(" --exec {}", quoted(exec)));
     }
-    if let Some(role) = &args.role {
+    for role in &args.role {
         command.push_str(&format!(" --role {role}"));
     }
     if let Some(sinner) = &args.sinner {
@@ -520,20 +665,29 @@ fn command(args: &TestArgs, config: &RunConfig) -> String {
 
 fn exit_code(reports: &[&Report], strict: bool) -> u8 {
     let any = |verdict| reports.iter().any(|report| report.count(verdict) > 0);
+    // What is left when known failures are taken out.
+    let left = |verdict| {
+        reports.iter().any(|report| {
+            let mut flows = report.flows.iter().enumerate();
+            flows.any(|(place, flow)| report.known.remaining(place, flow) == verdict)
+        })
+    };
+    let judged = any(Verdict::Pass) || any(Verdict::Warn) || any(Verdict::Fail);
     let bug = reports.iter().flat_map(|report| &report.flows).any(|flow| {
         flow.verdict == Verdict::Error && flow.reason.as_deref().is_some_and(|reason| reason.starts_with(BUG))
     });
     if bug {
         exit::BUG
-    } else if any(Verdict::Fail) || (strict && any(Verdict::Warn)) {
+    } else if left(Verdict::Fail) || (strict && left(Verdict::Warn)) {
         exit::FAIL
-    } else if reports.iter().flat_map(|report| &report.flows).any(|flow| flow.verdict == Verdict::Error) {
-        let judged = any(Verdict::Pass) || any(Verdict::Warn);
+    } else if any(Verdict::Error) {
         if judged { exit::USAGE } else { exit::NOTHING_JUDGED }
     } else if reports.iter().any(|report| report.cut_short) {
         // Whatever was not run might have failed.
         exit::NOTHING_JUDGED
-    } else if any(Verdict::Pass) || any(Verdict::Warn) {
+    } else if reports.iter().any(|report| report.known.is_stale()) {
+        exit::STALE
+    } else if judged {
         exit::OK
     } else {
         exit::NOTHING_JUDGED

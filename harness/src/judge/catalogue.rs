@@ -62,6 +62,9 @@ pub struct Requirement {
     /// Why nobody outside can observe it, when that is so.
     #[serde(default)]
     pub untested: Option<String>,
+    /// Roles that it binds in which nobody can observe it, and why.
+    #[serde(default)]
+    pub untested_for: std::collections::BTreeMap<String, String>,
 }
 
 /// All requirements of a protocol, in the order of its document.

@@ -10,8 +10,10 @@ use serde_json::Value;
 
 use crate::judge::finding::{Finding, Judge, Ruling};
 
+pub mod clusterio;
 pub mod cow;
 pub mod hangout;
+pub mod ptpchat;
 
 /// One end of a link.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,6 +109,8 @@ pub struct MonitorConfig {
 pub struct Rulings {
     /// In the order said.
     pub findings: Vec<Finding>,
+    /// Why nothing more can be judged: the party under test plainly speaks another edition.
+    pub other_edition: Option<String>,
 }
 
 impl Rulings {
@@ -126,6 +130,17 @@ impl Rulings {
         actual: Value,
     ) {
         self.push(requirement, Ruling::Broken, by, at, message.into(), expected.into(), actual);
+    }
+
+    /// The party under test plainly speaks another edition of the protocol: what it says cannot be judged by this one.
+    pub fn speaks(&mut self, edition: &str, by: &Party, sign: &str) {
+        if by.under_test {
+            let text = format!(
+                "{} speaks edition {edition} ({sign}); run with --edition {edition} to judge it",
+                by.name
+            );
+            self.other_edition.get_or_insert(text);
+        }
     }
 
     /// A lawful but poorer reading was seen; the verdict is a warning.
@@ -205,7 +220,9 @@ pub trait Monitor {
 pub fn monitors(protocol: &str, config: &MonitorConfig) -> Vec<Box<dyn Monitor>> {
     match protocol {
         "cow" => cow::monitors(config),
+        "clusterio" => clusterio::monitors(config),
         "hangout" => hangout::monitors(config),
+        "ptpchat" => ptpchat::monitors(config),
         _ => Vec::new(),
     }
 }
@@ -214,7 +231,9 @@ pub fn monitors(protocol: &str, config: &MonitorConfig) -> Vec<Box<dyn Monitor>>
 pub fn watched(protocol: &str) -> &'static [&'static str] {
     match protocol {
         "cow" => cow::WATCHED,
+        "clusterio" => clusterio::WATCHED,
         "hangout" => hangout::WATCHED,
+        "ptpchat" => ptpchat::WATCHED,
         _ => &[],
     }
 }

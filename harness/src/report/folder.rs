@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{Error, Result};
 use std::path::Path;
 
-use super::{Run, badge, json, junit, markdown};
+use super::{Run, badge, html, json, junit, markdown};
 use crate::diagnostic::escape;
 use crate::runner::verdict::{FlowResult, Verdict};
 
@@ -16,6 +16,7 @@ const NAME: usize = 120;
 pub fn write(folder: &Path, runs: &[Run]) -> Result<()> {
     let transcripts = folder.join("transcripts");
     fs::create_dir_all(&transcripts)?;
+    fs::write(folder.join("report.html"), html::html(runs).map_err(Error::other)?)?;
     fs::write(folder.join("report.json"), format!("{:#}\n", json::reports(runs)))?;
     fs::write(folder.join("junit.xml"), junit::junit(runs).map_err(Error::other)?)?;
     fs::write(folder.join("badge.svg"), badge::badge(runs))?;

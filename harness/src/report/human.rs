@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Report;
+use super::difference::{self, State};
+use super::sequence::{self, Diagram};
 use super::text::{Style, wrap};
-use crate::corpus::Protocol;
+use crate::corpus::{FlowFile, Protocol};
 use crate::diagnostic::escape;
+use crate::flow::ast::Span;
 use crate::judge::finding::{Finding, Judge, Ruling};
 use crate::pattern::json;
 use crate::runner::event::RunEvent;
@@ -16,6 +19,8 @@ use crate::runner::verdict::{FlowResult, RequirementResult, RequirementVerdict, 
 const WIDTH: usize = 110;
 /// Messages on the wire shown before a failure.
 const LAST_MESSAGES: usize = 12;
+/// Lines of a flow shown for one finding.
+const SOURCE_LINES: usize = 5;
 /// Characters shown of one message on the wire.
 const MESSAGE: usize = 240;
 /// Characters shown of what was expected or found.
@@ -177,7 +182,6 @@ pub fn failure(flow: &FlowResult, protocol: &Protocol, again: &str, detail: Deta
     if let Some(reason) = &flow.reason {
         section(&mut text, "reason", &detail.cut(reason, 2 * VALUE), style);
     }
-    let source = file.map(|file| file.source.as_str());
     let (notes, rulings): (Vec<&Finding>, Vec<&Finding>) = flow
         .findings
         .iter()
@@ -185,7 +189,7 @@ pub fn failure(flow: &FlowResult, protocol: &Protocol, again: &str, detail: Deta
         .partition(|finding| finding.ruling == Ruling::Noted && detail == Detail::Short);
     for finding in rulings {
         text.push('\n');
-        text.push_str(&finding_text(finding, flow, protocol, source, detail, style));
+        text.push_str(&finding_text(finding, flow, protocol, file, detail, style));
     }
     if !notes.is_empty() {
         text.push('\n');
@@ -195,29 +199,12 @@ pub fn failure(flow: &FlowResult, protocol: &Protocol, again: &str, detail: Deta
         let message = detail.cut(&escape(&finding.message).replace('\n', " "), MESSAGE);
         text.push_str(&format!("  {}\n", style.dim(&format!("{id} noted: {message}"))));
     }
-    let lines = flow.transcript.lines();
-    let decisive = flow
-        .findings
-        .iter()
-        .filter(|finding| finding.ruling == Ruling::Broken)
-        .map(|finding| finding.at)
-        .max();
-    let end = match decisive {
-        Some(at) => lines.iter().rposition(|line| line.at <= at).map_or(lines.len(), |place| place + 1),
-        None => lines.len(),
-    };
-    let start = end.saturating_sub(LAST_MESSAGES);
-    if end > start {
+    let diagram = Diagram::of_result(flow, file).around_the_fault(LAST_MESSAGES);
+    if !diagram.items.is_empty() {
         text.push_str(&format!("\n  {}\n", style.strong("last messages")));
-        for line in &lines[start..end] {
-            let message = detail.cut(&escape(&line.text).replace('\n', "\\n"), MESSAGE);
-            text.push_str(&format!(
-                "  {:>10}  {} -> {}  {message}\n",
-                line.at.to_string(),
-                line.from,
-                line.to
-            ));
-        }
+        // What is told in full is not cut to the width of a terminal.
+        let width = if detail == Detail::Full { usize::MAX } else { WIDTH };
+        text.push_str(&sequence::text::text(&diagram, width, style));
     }
     text.push_str(&format!("\n  {} {again}\n", style.dim("once more:")));
     text
@@ -227,7 +214,7 @@ fn finding_text(
     finding: &Finding,
     flow: &FlowResult,
     protocol: &Protocol,
-    source: Option<&str>,
+    file: Option<&FlowFile>,
     detail: Detail,
     style: Style,
 ) -> String {
@@ -258,13 +245,9 @@ fn finding_text(
             text.push_str(&format!("    {line}\n"));
         }
     }
-    if let Some((number, line)) = finding
-        .line
-        .zip(source)
-        .and_then(|(number, source)| source.lines().nth(number.saturating_sub(1)).map(|line| (number, line)))
-    {
+    if let Some((number, file)) = finding.line.zip(file) {
         text.push_str(&format!("    {}\n", style.dim(&format!("--> {}:{number}", flow.file))));
-        text.push_str(&format!("    {number:>4} | {}\n", escape(&json::cut(line.trim_end(), 300))));
+        text.push_str(&source_text(finding, number, flow, file, style));
     }
     section(&mut text, "what", &detail.cut(&finding.message, VALUE), style);
     if !finding.expected.is_empty() {
@@ -276,6 +259,48 @@ fn finding_text(
         detail.cut(&finding.actual.to_string(), VALUE)
     };
     section(&mut text, "found", &actual, style);
+    text
+}
+
+/// The line of the flow that the finding is about, with a mark under the parts that differ; where the arrow is written
+/// over several lines, those of them that hold such a part.
+fn source_text(finding: &Finding, number: usize, flow: &FlowResult, file: &FlowFile, style: Style) -> String {
+    let rows = difference::of_finding(finding, &flow.name, Some(file)).unwrap_or_default();
+    let wrong = rows.iter().filter(|row| matches!(row.state, State::Differs | State::Missing));
+    let spans: Vec<Span> = wrong.filter_map(|row| row.span).collect();
+    let mut numbers: Vec<usize> = spans.iter().map(|span| file.line(span.start)).collect();
+    numbers.insert(0, number);
+    numbers.dedup();
+    let mut text = String::new();
+    for number in numbers.into_iter().take(SOURCE_LINES) {
+        let Some(line) = file.source.lines().nth(number.saturating_sub(1)) else { continue };
+        let line = line.trim_end();
+        let begins: usize =
+            file.source.split_inclusive('\n').take(number.saturating_sub(1)).map(str::len).sum();
+        let place = |offset: usize| {
+            let offset = offset.clamp(begins, begins + line.len()) - begins;
+            line.get(..offset).map_or(0, |before| before.chars().count())
+        };
+        let here = spans.iter().filter(|span| file.line(span.start) == number);
+        let marks: Vec<(usize, usize)> = here.map(|span| (place(span.start), place(span.end))).collect();
+        let chars: Vec<char> = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        // Of a line that is too long the part around the first mark is shown.
+        let first = marks.iter().map(|(start, _)| *start).min().unwrap_or(0);
+        let room = WIDTH - 11;
+        let from =
+            if chars.len() <= room { 0 } else { first.saturating_sub(room / 2).min(chars.len() - room) };
+        let shown: String = chars[from..].iter().take(room).collect();
+        text.push_str(&format!("    {number:>4} | {}\n", escape(&shown)));
+        let mut under = vec![' '; room];
+        for (start, end) in marks {
+            let (start, end) = (start.max(from) - from, end.max(from) - from);
+            under.iter_mut().take(end.max(start + 1)).skip(start).for_each(|place| *place = '^');
+        }
+        let under: String = under.into_iter().collect();
+        if under.contains('^') {
+            text.push_str(&format!("         | {}\n", style.bad(under.trim_end())));
+        }
+    }
     text
 }
 

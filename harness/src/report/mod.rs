@@ -1,13 +1,17 @@
 //! Reports: pure functions from the events of a run to text. A recorded run gives the same reports.
 
 pub mod badge;
+pub mod compare;
+pub mod difference;
 pub mod folder;
 pub mod github;
+pub mod html;
 pub mod human;
 pub mod json;
 pub mod junit;
 pub mod markdown;
 pub mod sequence;
+pub mod standing;
 pub mod tap;
 pub mod text;
 

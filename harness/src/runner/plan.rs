@@ -54,6 +54,8 @@ pub struct RunSettings {
     pub told: bool,
     /// Seeds everything that is drawn.
     pub seed: u64,
+    /// Flows that are not run, as patterns with `*`, and why.
+    pub skips: Vec<(String, String)>,
 }
 
 impl RunSettings {
@@ -74,6 +76,7 @@ impl RunSettings {
             addresses: true,
             told: true,
             seed,
+            skips: Vec::new(),
         }
     }
 }
@@ -163,6 +166,11 @@ fn rows(file: &FlowFile) -> Vec<(String, Vec<(String, Bound)>)> {
     rows
 }
 
+/// The variables that a row of a flow's table binds, by the name of the planned flow.
+pub fn row_bindings(file: &FlowFile, name: &str) -> Vec<(String, Bound)> {
+    rows(file).into_iter().find(|(row, _)| row == name).map(|(_, bound)| bound).unwrap_or_default()
+}
+
 /// The row's `case`, as a word that needs no quoting in a shell.
 fn row_label(table: &Examples, bound: &[(String, Bound)]) -> Option<String> {
     let column = table.columns.iter().position(|column| column.text == "case")?;
@@ -182,8 +190,14 @@ fn row_label(table: &Examples, bound: &[(String, Bound)]) -> Option<String> {
 
 /// True when the flow, read for `role`, could find a requirement of that role kept or broken.
 pub fn judges_role(file: &FlowFile, protocol: &Protocol, role: &str) -> bool {
+    // `needs "role=server"`: where a requirement binds several roles, a flow may be for one of them.
+    let mut roles = file.needs().into_iter().filter_map(|need| need.strip_prefix("role="));
+    if roles.any(|wanted| wanted != role) {
+        return false;
+    }
     let binds = |id: &&Name| protocol.catalogue.binds(&id.text, role);
-    let star = protocol.settings.roles.iter().any(|known| known.listens != listens(protocol, role));
+    let star = !protocol.settings.knows_datagrams()
+        && protocol.settings.roles.iter().any(|known| known.listens != listens(protocol, role));
     if !star {
         // Where everybody is alike, everybody is judged by everything.
         return cited(file).iter().any(|id| protocol.catalogue.binds(id, role));
@@ -390,6 +404,9 @@ fn skip_reason(file: &FlowFile, protocol: &Protocol, role: &str, settings: &RunS
             return Some(
                 "needs an IP address for each participant, as there are on the loopback network".to_owned(),
             );
+        }
+        if need.starts_with("role=") {
+            continue;
         }
         // `connect=swap`: a setting has this value.
         if let Some((name, wanted)) = need.split_once('=') {

@@ -16,6 +16,7 @@ use super::verdict::{FlowResult, Verdict};
 use crate::corpus::{FlowFile, Protocol};
 use crate::flow::ast::StepKind;
 use crate::judge::finding::{Finding, Judge, Ruling};
+use crate::known;
 use crate::sinner::Sinner;
 use crate::world::lag::{LagMeter, Pressure};
 use crate::world::process::{ServerProcess, StartError};
@@ -187,6 +188,11 @@ fn select(config: &RunConfig) -> (Vec<Job>, Vec<SkippedJob>) {
                 if config.shard.is_some_and(|(part, of)| number % of != part % of) {
                     continue;
                 }
+                let skip = config.settings.skips.iter().find(|(pattern, _)| known::names(pattern, name));
+                let planned = match skip {
+                    Some((_, reason)) => Err(Skipped { name: name.clone(), reason: reason.clone() }),
+                    None => planned,
+                };
                 match planned {
                     Ok(plan) => {
                         let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
@@ -474,6 +480,10 @@ fn network_flow(
     let (mut again, lag) = once();
     if clear(&again) {
         return again;
+    }
+    // What killed the target shows only once.
+    if !again.heard && result.heard {
+        return result;
     }
     if lag >= plan.settings.slack {
         again.verdict = Verdict::Inconclusive;

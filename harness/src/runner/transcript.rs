@@ -54,6 +54,11 @@ impl Transcript {
         (self.left_out > 0).then_some((LINES / 2, self.left_out))
     }
 
+    /// Changes the text of every line.
+    pub(crate) fn each_text(&mut self, change: impl Fn(&mut String)) {
+        self.lines.iter_mut().for_each(|line| change(&mut line.text));
+    }
+
     /// All lines, oldest first.
     pub fn lines(&self) -> &[Line] {
         &self.lines

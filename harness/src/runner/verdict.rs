@@ -110,6 +110,14 @@ impl FlowResult {
             Ending::NotDriven(why) => (Verdict::Inconclusive, Some(why)),
             Ending::Flow(why) => (Verdict::Error, Some(why)),
             Ending::Flooded(why) => (Verdict::Inconclusive, Some(format!("the target floods: {why}"))),
+            Ending::OtherEdition(why) => {
+                // Whatever else was found is measured by the wrong rule.
+                for finding in findings.iter_mut().filter(|finding| finding.ruling == Ruling::Broken) {
+                    finding.ruling = Ruling::Noted;
+                    finding.message = format!("follows from another edition: {}", finding.message);
+                }
+                (Verdict::Inconclusive, Some(why))
+            }
             Ending::Interrupted => (Verdict::Inconclusive, Some("the run was cut short".to_owned())),
         };
         if let Some(detail) = &outcome.unreachable

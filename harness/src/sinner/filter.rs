@@ -12,6 +12,12 @@ use crate::pattern::{Bindings, matches};
 /// The rules of one sinner at work.
 pub struct RuleFilter {
     rules: Vec<Rule>,
+    /// Where messages carry their number, and the number given last on each link.
+    renumber: Option<String>,
+    numbers: BTreeMap<LinkId, u64>,
+    /// Where answers refer to it, and what each number was before.
+    answers: Option<String>,
+    meant: BTreeMap<(LinkId, u64), Value>,
     /// How often each rule has caught something, by link.
     caught: BTreeMap<(usize, LinkId), u32>,
     /// What is held back, in order; what follows on the same link waits behind it.
@@ -25,15 +31,22 @@ impl RuleFilter {
     pub fn new(sinner: &Sinner) -> RuleFilter {
         RuleFilter {
             rules: sinner.rules.clone(),
+            renumber: sinner.renumber.clone(),
+            numbers: BTreeMap::new(),
+            answers: sinner.answers.clone(),
+            meant: BTreeMap::new(),
             caught: BTreeMap::new(),
             held: Vec::new(),
             postponed: Vec::new(),
         }
     }
 
-    /// The rule that catches this, if any does.
-    fn rule_for(&mut self, on: On, kind: FrameKind, link: LinkId, text: Option<&str>) -> Option<Verb> {
-        let value: Option<Value> = text.and_then(|text| serde_json::from_str(text).ok());
+    /// Carries out the edits that catch this, one after another, and gives the first other rule that does.
+    fn rule_for(&mut self, on: On, kind: FrameKind, link: LinkId, text: &mut Option<String>) -> Option<Verb> {
+        let parsed =
+            |text: &Option<String>| text.as_ref().and_then(|text| serde_json::from_str::<Value>(text).ok());
+        let looks = |rule: &Rule| rule.on == on && rule.frame == kind && rule.when.is_some();
+        let mut value = if self.rules.iter().any(looks) { parsed(text) } else { None };
         for (place, rule) in self.rules.iter().enumerate() {
             if rule.on != on || rule.frame != kind {
                 continue;
@@ -41,7 +54,8 @@ impl RuleFilter {
             let when = rule.when.as_ref().is_none_or(|when| {
                 value.as_ref().is_some_and(|value| matches(when, value, &Bindings::default()).is_ok())
             });
-            let raw = rule.raw.as_ref().is_none_or(|raw| text.is_some_and(|text| raw.is_match(text)));
+            let raw =
+                rule.raw.as_ref().is_none_or(|raw| text.as_ref().is_some_and(|text| raw.is_match(text)));
             if !when || !raw {
                 continue;
             }
@@ -50,11 +64,50 @@ impl RuleFilter {
             let nth = rule.nth.is_none_or(|nth| *caught == nth);
             let from = rule.from_nth.is_none_or(|nth| *caught >= nth);
             let every = rule.every.is_none_or(|every| caught.is_multiple_of(every.max(1)));
-            if nth && from && every {
-                return Some(rule.verb.clone());
+            if !(nth && from && every) {
+                continue;
+            }
+            match (&rule.verb, &text) {
+                (edit, Some(before)) if edit.is_edit() => {
+                    *text = Some(edited(edit, before));
+                    value = parsed(text);
+                }
+                (edit, None) if edit.is_edit() => {}
+                (verb, _) => return Some(verb.clone()),
             }
         }
         None
+    }
+
+    /// What an answer refers to, as the machine knows it.
+    fn as_meant(&self, link: LinkId, frame: ReceivedFrame) -> ReceivedFrame {
+        let (Some(pointer), ReceivedFrame::Text(bytes)) = (&self.answers, &frame) else { return frame };
+        let Ok(mut value) = serde_json::from_slice::<Value>(bytes) else { return frame };
+        let number = value.pointer(pointer).and_then(Value::as_u64);
+        match (number.and_then(|number| self.meant.get(&(link, number))), value.pointer_mut(pointer)) {
+            (Some(meant), Some(place)) => {
+                *place = meant.clone();
+                ReceivedFrame::Text(value.to_string().into_bytes())
+            }
+            _ => frame,
+        }
+    }
+
+    /// Numbers what leaves.
+    fn number(&mut self, out: &mut [(LinkId, WireAction)]) {
+        let Some(pointer) = self.renumber.clone() else { return };
+        for (link, action) in out {
+            if let WireAction::Send(Message::Text(text)) = action
+                && let Ok(mut value) = serde_json::from_str::<Value>(text)
+                && let Some(place) = value.pointer_mut(&pointer)
+            {
+                let number = self.numbers.entry(*link).or_default();
+                *number += 1;
+                let meant = std::mem::replace(place, Value::from(*number));
+                self.meant.insert((*link, *number), meant);
+                *text = value.to_string();
+            }
+        }
     }
 
     fn push(&mut self, link: LinkId, action: WireAction, out: &mut Vec<(LinkId, WireAction)>) {
@@ -77,8 +130,8 @@ fn kind_of(action: &WireAction) -> Option<FrameKind> {
     }
 }
 
-impl Filter for RuleFilter {
-    fn outgoing(
+impl RuleFilter {
+    fn apply(
         &mut self,
         now: Time,
         link: LinkId,
@@ -86,11 +139,16 @@ impl Filter for RuleFilter {
         open: &[LinkId],
         out: &mut Vec<(LinkId, WireAction)>,
     ) {
-        let text = match &action {
+        let mut text = match &action {
             WireAction::Send(Message::Text(text)) => Some(text.clone()),
+            WireAction::Close(code, _) => code.map(|code| code.to_string()),
             _ => None,
         };
-        let verb = kind_of(&action).and_then(|kind| self.rule_for(On::Send, kind, link, text.as_deref()));
+        let verb = kind_of(&action).and_then(|kind| self.rule_for(On::Send, kind, link, &mut text));
+        let action = match (&text, action) {
+            (Some(text), WireAction::Send(Message::Text(_))) => WireAction::Send(Message::Text(text.clone())),
+            (_, action) => action,
+        };
         let Some(verb) = verb else {
             self.push(link, action, out);
             return;
@@ -109,6 +167,14 @@ impl Filter for RuleFilter {
             }
             Verb::Abort => self.push(link, WireAction::Abort, out),
             Verb::Close(code) => self.push(link, WireAction::Close(Some(code), String::new()), out),
+            Verb::Payload(text) => {
+                let action = match action {
+                    WireAction::Send(Message::Ping(_)) => WireAction::Send(Message::Ping(text.into_bytes())),
+                    WireAction::Send(Message::Pong(_)) => WireAction::Send(Message::Pong(text.into_bytes())),
+                    other => other,
+                };
+                self.push(link, action, out);
+            }
             Verb::Replace(text) => self.push(link, WireAction::Send(Message::Text(text)), out),
             Verb::Binary => {
                 let bytes = text.unwrap_or_default().into_bytes();
@@ -120,18 +186,34 @@ impl Filter for RuleFilter {
                 }
                 self.push(link, action, out);
             }
-            edit => {
-                let text = text.map(|text| edited(&edit, &text));
-                match text {
-                    Some(text) => self.push(link, WireAction::Send(Message::Text(text)), out),
-                    None => self.push(link, action, out),
-                }
-            }
+            // Edits were carried out on the way here.
+            Verb::Set { .. }
+            | Verb::Remove { .. }
+            | Verb::Rename { .. }
+            | Verb::Append { .. }
+            | Verb::Rewrite { .. } => self.push(link, action, out),
         }
+    }
+}
+
+impl Filter for RuleFilter {
+    fn outgoing(
+        &mut self,
+        now: Time,
+        link: LinkId,
+        action: WireAction,
+        open: &[LinkId],
+        out: &mut Vec<(LinkId, WireAction)>,
+    ) {
+        let mut leaving = Vec::new();
+        self.apply(now, link, action, open, &mut leaving);
+        self.number(&mut leaving);
+        out.append(&mut leaving);
     }
 
     fn incoming(&mut self, _now: Time, link: LinkId, frame: ReceivedFrame, out: &mut Vec<ReceivedFrame>) {
-        let (kind, text) = match &frame {
+        let frame = self.as_meant(link, frame);
+        let (kind, mut text) = match &frame {
             ReceivedFrame::Text(bytes) => {
                 (FrameKind::Text, Some(String::from_utf8_lossy(bytes).into_owned()))
             }
@@ -139,7 +221,14 @@ impl Filter for RuleFilter {
             ReceivedFrame::Ping(_) => (FrameKind::Ping, None),
             ReceivedFrame::Pong(_) => (FrameKind::Pong, None),
         };
-        match self.rule_for(On::Receive, kind, link, text.as_deref()) {
+        let before = text.clone();
+        let verb = self.rule_for(On::Receive, kind, link, &mut text);
+        // Untouched it stays as it was, also where it is no proper text.
+        let frame = match text {
+            Some(text) if before.as_ref() != Some(&text) => ReceivedFrame::Text(text.into_bytes()),
+            _ => frame,
+        };
+        match verb {
             None => out.push(frame),
             Some(Verb::Drop) => {}
             Some(Verb::Repeat) => {
@@ -151,10 +240,7 @@ impl Filter for RuleFilter {
                 out.push(frame);
                 out.push(ReceivedFrame::Text(text.into_bytes()));
             }
-            Some(edit) => match text {
-                Some(text) => out.push(ReceivedFrame::Text(edited(&edit, &text).into_bytes())),
-                None => out.push(frame),
-            },
+            Some(_) => out.push(frame),
         }
     }
 
@@ -163,17 +249,22 @@ impl Filter for RuleFilter {
     }
 
     fn due(&mut self, now: Time, out: &mut Vec<(LinkId, WireAction)>) {
+        let before = out.len();
         for waiting in [&mut self.held, &mut self.postponed] {
             let (due, later): (Vec<_>, Vec<_>) =
                 std::mem::take(waiting).into_iter().partition(|(due, ..)| *due <= now);
             *waiting = later;
             out.extend(due.into_iter().map(|(_, link, action)| (link, action)));
         }
+        self.number(&mut out[before..]);
     }
 }
 
 /// A JSON text after an edit; what cannot be edited stays as it is.
 fn edited(verb: &Verb, text: &str) -> String {
+    if let Verb::Rewrite { find, text: wanted } = verb {
+        return find.replace_all(text, wanted.as_str()).into_owned();
+    }
     let Ok(mut value) = serde_json::from_str::<Value>(text) else { return text.to_owned() };
     let source = |source: &Source, value: &Value| match source {
         Source::Fixed(value) => value.clone(),
@@ -233,6 +324,9 @@ fn take(value: &mut Value, pointer: &str) -> Option<Value> {
     match value.pointer_mut(parent)? {
         Value::Object(object) => object.shift_remove(&last),
         Value::Array(array) => {
+            if last == "-" {
+                return array.pop();
+            }
             let place = last.parse().ok().filter(|place: &usize| *place < array.len())?;
             Some(array.remove(place))
         }

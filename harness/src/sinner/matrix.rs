@@ -82,13 +82,17 @@ pub fn judge(protocol: &Arc<Protocol>, sinner: &Sinner) -> Caught {
             }
         }
     }
+    // What a tester should take for a poorer reading is caught when it is told as one.
+    let warned = flows.iter().flat_map(|flow| &flow.findings).any(|finding| {
+        finding.ruling == Ruling::Tolerated && finding.requirement.as_ref() == Some(&sinner.requirement)
+    });
     let accused: BTreeSet<&String> = accusations.iter().map(|accusation| &accusation.requirement).collect();
     let expected: BTreeSet<&String> = sinner.also.iter().chain([&sinner.requirement]).collect();
     Caught {
         name: sinner.name.clone(),
         requirement: sinner.requirement.clone(),
         role: sinner.role.clone(),
-        caught: accused.contains(&sinner.requirement),
+        caught: accused.contains(&sinner.requirement) || warned,
         stray: accused.difference(&expected).map(|id| (*id).clone()).collect(),
         accusations,
     }
@@ -100,6 +104,9 @@ pub fn without_sinner(protocol: &Protocol) -> Vec<(String, String)> {
     observable
         .flat_map(|requirement| {
             requirement.roles.iter().map(move |role| (requirement.id.clone(), role.clone()))
+        })
+        .filter(|(id, role)| {
+            protocol.catalogue.get(id).is_none_or(|known| !known.untested_for.contains_key(role))
         })
         .filter(|(id, role)| {
             !protocol.sinners.iter().any(|sinner| sinner.requirement == *id && sinner.role == *role)

@@ -33,6 +33,11 @@ pub struct Sinner {
     pub fault: Option<String>,
     /// Rules over what is sent and received.
     pub rules: Vec<Rule>,
+    /// Where messages carry their number: what the rules let out is numbered anew on each link, as if the machine had
+    /// never meant to say anything else.
+    pub renumber: Option<String>,
+    /// Where an answer refers to that number: it is given back to the machine as it knows it.
+    pub answers: Option<String>,
 }
 
 /// One rule between the reference machine and the wire.
@@ -44,7 +49,7 @@ pub struct Rule {
     pub frame: FrameKind,
     /// Which messages, by their JSON.
     pub when: Option<Pattern>,
-    /// Which messages, by their text.
+    /// Which messages, by their text; which Close frames, by their code.
     pub raw: Option<Regex>,
     /// Only the n-th on each link.
     pub nth: Option<u32>,
@@ -86,7 +91,7 @@ pub enum FrameKind {
 }
 
 /// What a rule does with what it catches.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Verb {
     /// Puts a value in place of the one at a JSON pointer.
     Set {
@@ -95,7 +100,7 @@ pub enum Verb {
         /// The value.
         value: Source,
     },
-    /// Takes the member or element at a JSON pointer away.
+    /// Takes the member or element at a JSON pointer away; `-` is the last element of an array.
     Remove {
         /// Where.
         at: String,
@@ -114,6 +119,13 @@ pub enum Verb {
         /// The element.
         value: Source,
     },
+    /// Puts text in place of every match of a regular expression.
+    Rewrite {
+        /// What is looked for.
+        find: Regex,
+        /// What stands there instead; `$1` is the first group.
+        text: String,
+    },
     /// Says nothing.
     Drop,
     /// Says it twice.
@@ -122,8 +134,10 @@ pub enum Verb {
     Delay(Duration),
     /// Says it later; what follows on the link goes past it.
     Postpone(Duration),
-    /// Says something else.
+    /// Says something else, as a text message.
     Replace(String),
+    /// Sends the Ping or Pong with this payload.
+    Payload(String),
     /// Says something else after it.
     Add(String),
     /// Says it in a binary frame.
@@ -134,6 +148,20 @@ pub enum Verb {
     Abort,
     /// Says it to everybody else too.
     CopyToOthers,
+}
+
+impl Verb {
+    /// True for a change inside the message, after which further rules may change it more.
+    pub fn is_edit(&self) -> bool {
+        matches!(
+            self,
+            Verb::Set { .. }
+                | Verb::Remove { .. }
+                | Verb::Rename { .. }
+                | Verb::Append { .. }
+                | Verb::Rewrite { .. }
+        )
+    }
 }
 
 /// Where a value comes from.
@@ -157,6 +185,8 @@ struct File {
     fault: Option<String>,
     #[serde(default, rename = "rule")]
     rules: Vec<Entry>,
+    renumber: Option<String>,
+    answers: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -198,6 +228,8 @@ impl Sinner {
             also: file.also,
             fault: file.fault,
             rules,
+            renumber: file.renumber,
+            answers: file.answers,
         })
     }
 }
@@ -211,7 +243,9 @@ impl Entry {
             })?),
             None => None,
         };
+        // A rewrite looks for its text in whatever `when` catches.
         let raw = match &self.raw {
+            _ if self.verb == "rewrite" => None,
             Some(text) => Some(Regex::new(text).map_err(|error| format!("`raw`: {error}"))?),
             None => None,
         };
@@ -236,6 +270,12 @@ impl Entry {
             "remove" => Verb::Remove { at: at()? },
             "rename" => Verb::Rename { at: at()?, to: self.to.clone().ok_or_else(|| missing("to"))? },
             "append" => Verb::Append { at: at()?, value: value.ok_or_else(|| missing("value"))? },
+            "rewrite" => {
+                let find = self.raw.as_deref().ok_or_else(|| missing("raw"))?;
+                let find = Regex::new(find).map_err(|error| format!("`raw`: {error}"))?;
+                Verb::Rewrite { find, text: self.text.clone().unwrap_or_default() }
+            }
+            "payload" => Verb::Payload(self.text.clone().unwrap_or_default()),
             "drop" => Verb::Drop,
             "repeat" => Verb::Repeat,
             "delay" | "postpone" => {

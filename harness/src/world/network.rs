@@ -320,7 +320,9 @@ impl Peers {
             if known.is_empty() {
                 known.extend(peers.addresses.iter().flatten().next().map(SocketAddr::to_string));
             }
-            let started = PeerProcess::start(command, &known, plan.settings.startup).await.map_err(|error| error.to_string())?;
+            let started = PeerProcess::start(command, &known, plan.settings.startup)
+                .await
+                .map_err(|error| error.to_string())?;
             address = started.address;
             peers.program = Some((target, started.process));
         }

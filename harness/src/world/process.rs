@@ -268,7 +268,11 @@ impl PeerProcess {
     /// Starts `command` with a free port in place of `{port}`, and the addresses of those it is to know in place of
     /// `{peer}` (the first) and `{peers}` (all, with commas between). One that was given a port is waited for until
     /// the port is taken; nothing can be asked of a datagram socket.
-    pub async fn start(command: &str, known: &[String], startup: Duration) -> Result<PeerProcess, StartError> {
+    pub async fn start(
+        command: &str,
+        known: &[String],
+        startup: Duration,
+    ) -> Result<PeerProcess, StartError> {
         let told = command.contains("{port}");
         let port = free_datagram_port().map_err(StartError::Port)?;
         let command = command

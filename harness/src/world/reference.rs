@@ -115,7 +115,10 @@ pub fn reference(
         ("ptpchat", "node" | "server") => {
             let config = ptpchat_node(role, options)?;
             match config.edition {
-                ptpchat::Edition::Tcp201604 => Err("tcp-2016-04 is not built yet".to_owned()),
+                ptpchat::Edition::Tcp201604 => {
+                    let framing = Framing::LengthPrefixed { max_message: PTPCHAT_FRAME };
+                    Ok(station(ptpchat::StreamNode::new(config), framing, options))
+                }
                 ptpchat::Edition::Seed | ptpchat::Edition::Udp201603 => {
                     Ok(station(ptpchat::Node::new(config), websocket(), options))
                 }
@@ -137,6 +140,9 @@ fn clusterio_edition(options: &ReferenceOptions<'_>) -> Result<clusterio::Editio
 fn clusterio_framing() -> Framing {
     Framing::WebSocket(WebSocketConfig { max_message: 16 << 20, ..WebSocketConfig::default() })
 }
+
+/// Largest frame that is read: that of the authors' server (ptpchat.md section 8.3).
+const PTPCHAT_FRAME: usize = 99_999;
 
 fn ptpchat_node(role: &str, options: &ReferenceOptions<'_>) -> Result<ptpchat::NodeConfig, String> {
     let edition = ptpchat::Edition::from_name(options.edition)

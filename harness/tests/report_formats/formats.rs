@@ -134,3 +134,21 @@ fn json_says_what_is_known_and_what_is_stale() {
         .collect();
     assert_eq!(stale, [None, None, Some("passes")]);
 }
+
+#[test]
+fn json_keeps_to_its_published_schema() {
+    let schema: serde_json::Value =
+        serde_json::from_str(include_str!("../../docs/report.schema.json")).expect("the schema is JSON");
+    let validator = jsonschema::validator_for(&schema).expect("it is a schema");
+    let check = |value: &serde_json::Value| {
+        let errors: Vec<String> = validator.iter_errors(value).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:?}");
+    };
+    let one = json::reports(&[hostile_run()]);
+    check(&one);
+    check(&json::reports(&[hostile_run(), hostile_run()]));
+    check(&json::reports(&[]));
+    let mut wrong = one;
+    wrong["flows"][0]["verdict"] = "passed".into();
+    assert!(!validator.is_valid(&wrong), "the schema says something");
+}

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::catalogue::{Direction, Kind, Reading, classify, requests, whole};
 use super::config::{ControlConfig, Fault};
-use super::error::CloseReason;
+use super::error::{CloseReason, DecodeError};
 use super::line::Line;
 use super::message::{Envelope, object};
 use crate::machine::{Frame, Input, LinkId, Machine, Message, Outbox, Request, Time, WireFault};
@@ -100,7 +100,7 @@ impl Control {
                     self.invalid("Malformed", out);
                 }
                 Ok(envelope) => self.message(now, &envelope, out),
-                Err(_) if self.has(Fault::CrashesOnMalformed) => self.crash(out),
+                Err(DecodeError::Malformed(_)) if self.has(Fault::CrashesOnMalformed) => self.crash(out),
                 Err(_) => self.invalid("Malformed", out),
             },
             Frame::Binary(_) => {
@@ -252,6 +252,12 @@ impl Control {
             {
                 self.invalid("Unhandled message", out);
             }
+            Ok(Kind::Event) if self.has(Fault::RepliesToEvents) => {
+                let stem = kind.strip_suffix("_event").unwrap_or(kind);
+                if let Some(line) = self.line() {
+                    line.respond(stem, envelope.seq, Ok(Map::new()), out);
+                }
+            }
             Ok(Kind::Event) => out.event(ControlEvent::Heard(kind.clone(), envelope.data.clone())),
             Err(_) if self.has(Fault::IgnoresInvalid) => {}
             Err(_)
@@ -338,7 +344,7 @@ impl Control {
     }
 
     fn opened(&mut self, now: Time, out: &mut Outbox<ControlEvent>) {
-        let mut line = Line::new(LINK);
+        let mut line = Line::new(LINK).faulty(&self.config.faults);
         if self.has(Fault::RegistersUnasked) {
             self.register(&mut line, out);
         }

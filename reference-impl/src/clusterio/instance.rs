@@ -165,12 +165,18 @@ impl InstanceConfig {
         self.group_mut("instance").insert("assigned_slave".to_owned(), Value::from(slave));
     }
 
-    /// Sets a known field from text, as a control asks for it.
-    pub(super) fn set(&mut self, path: &str, text: &str, plugins: bool) -> Result<(), String> {
+    /// Sets a known field from text, as a control asks for it; id and slave are protected from that.
+    pub(super) fn set(
+        &mut self,
+        path: &str,
+        text: &str,
+        plugins: bool,
+        protects: bool,
+    ) -> Result<(), String> {
         let Some((group, field)) = path.split_once('.') else {
             return Err(format!("`{path}` is not a field: a group, a point and a name"));
         };
-        if group == "instance" && (field == "id" || field == "assigned_slave") {
+        if protects && group == "instance" && (field == "id" || field == "assigned_slave") {
             return Err(format!("{path} cannot be set"));
         }
         let form = known(plugins).find(|(of, known, _)| *of == group && *known == field);

@@ -2,11 +2,12 @@
 //! responses (clusterio.md 2.1, 2.5).
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
+use super::config::Fault;
 use super::error::CloseReason;
 use super::message::{Envelope, object};
 use crate::machine::{LinkId, Message, Outbox, Time};
@@ -17,6 +18,9 @@ pub(super) struct Line<W> {
     link: LinkId,
     /// The number of the message sent last; of its own, unless a planted fault shares it.
     counter: Rc<Cell<i64>>,
+    /// What is added for each message, and whether requests share a number: planted faults.
+    step: i64,
+    repeats: bool,
     /// Outstanding requests by response type and number, with the time at which they fail.
     waiting: BTreeMap<(String, i64), (Time, W)>,
 }
@@ -29,7 +33,20 @@ impl<W> Line<W> {
 
     /// An end that goes on counting where `counter` stands.
     pub(super) fn counted_by(link: LinkId, counter: Rc<Cell<i64>>) -> Self {
-        Line { link, counter, waiting: BTreeMap::new() }
+        Line { link, counter, step: 1, repeats: false, waiting: BTreeMap::new() }
+    }
+
+    /// The same end with planted faults in its counting.
+    pub(super) fn faulty(mut self, faults: &BTreeSet<Fault>) -> Self {
+        if faults.contains(&Fault::CountsFromFive) {
+            self.counter.set(4);
+        }
+        if faults.contains(&Fault::SkipsNumbers) {
+            self.step = 2;
+            self.counter.set(-1);
+        }
+        self.repeats = faults.contains(&Fault::RepeatsRequestNumbers);
+        self
     }
 
     /// Goes on counting from `seq`, as a planted fault does.
@@ -39,7 +56,7 @@ impl<W> Line<W> {
 
     /// Sends a message with the next number, which is returned.
     pub(super) fn send<E>(&mut self, kind: &str, data: &Map<String, Value>, out: &mut Outbox<E>) -> i64 {
-        let seq = self.counter.get() + 1;
+        let seq = self.counter.get() + self.step;
         self.counter.set(seq);
         out.send(self.link, Message::Text(Envelope::encode(seq, kind, data)));
         seq
@@ -54,7 +71,11 @@ impl<W> Line<W> {
         waiting: W,
         out: &mut Outbox<E>,
     ) {
+        let before = self.counter.get();
         let seq = self.send(&format!("{stem}_request"), data, out);
+        if self.repeats {
+            self.counter.set(before);
+        }
         self.waiting.insert((format!("{stem}_response"), seq), (until, waiting));
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::catalogue::{Direction, Kind, Reading, classify, whole};
 use super::config::{Fault, SlaveConfig};
-use super::error::CloseReason;
+use super::error::{CloseReason, DecodeError};
 use super::instance::{InstanceConfig, is_directory_name};
 use super::line::Line;
 use super::message::{Envelope, object};
@@ -111,7 +111,7 @@ impl Slave {
                     self.invalid("Malformed", out);
                 }
                 Ok(envelope) => self.message(&envelope, out),
-                Err(_) if self.has(Fault::CrashesOnMalformed) => self.crash(out),
+                Err(DecodeError::Malformed(_)) if self.has(Fault::CrashesOnMalformed) => self.crash(out),
                 Err(_) => self.invalid("Malformed", out),
             },
             Frame::Binary(_) => {
@@ -251,6 +251,12 @@ impl Slave {
             }
             // 2.8: a simulated instance shows nothing of what the cluster tells it.
             Ok(Kind::Event) if self.has(Fault::EndsLinkOnBadEvent) => self.invalid("Event failed", out),
+            Ok(Kind::Event) if self.has(Fault::RepliesToEvents) => {
+                let stem = kind.strip_suffix("_event").unwrap_or(kind);
+                if let Some(line) = self.line() {
+                    line.respond(stem, envelope.seq, Ok(Map::new()), out);
+                }
+            }
             Ok(Kind::Event) => {}
             Ok(Kind::Response) => self.answered(envelope, out),
             Err(_) if self.has(Fault::IgnoresInvalid) => {}
@@ -265,7 +271,16 @@ impl Slave {
 
     fn answered(&mut self, envelope: &Envelope, out: &mut Outbox<SlaveEvent>) {
         let to = envelope.data.get("seq").and_then(whole).unwrap_or_default();
-        match self.line().and_then(|line| line.matching(&envelope.kind, to)) {
+        let in_order = self.has(Fault::AnswersInOrder);
+        let found = self.line().and_then(|line| {
+            if in_order {
+                // Takes any answer for the oldest question, and notices that it is not what it asked for.
+                line.oldest().filter(|stem| envelope.kind == format!("{stem}_response"))
+            } else {
+                line.matching(&envelope.kind, to)
+            }
+        });
+        match found {
             Some(stem) => out.event(SlaveEvent::Answered(stem, !envelope.data.contains_key("error"))),
             None if self.has(Fault::IgnoresUnmatchedResponses) => {}
             None => self.invalid(&format!("Unhandled message {}", envelope.kind), out),
@@ -416,7 +431,7 @@ impl Slave {
     }
 
     fn opened(&mut self, out: &mut Outbox<SlaveEvent>) {
-        let mut line = Line::new(LINK);
+        let mut line = Line::new(LINK).faulty(&self.config.faults);
         if self.has(Fault::RegistersUnasked) {
             self.register(&mut line, out);
         }

@@ -67,6 +67,8 @@ pub struct Client {
     /// Asked to leave before there was a connection.
     leaving: bool,
     known: BTreeSet<String>,
+    /// The connection ends with a Close, not with a reset.
+    was_closed: bool,
 }
 
 impl Client {
@@ -80,6 +82,7 @@ impl Client {
             waiting: Vec::new(),
             leaving: false,
             known: BTreeSet::new(),
+            was_closed: false,
         }
     }
 
@@ -159,9 +162,9 @@ impl Client {
         match frame {
             Frame::Text(bytes) => match ServerPacket::decode(bytes) {
                 Some(packet) => self.packet(packet, out),
-                None => self.bad_packet(link, out),
+                None => self.bad_packet(out),
             },
-            Frame::Binary(_) => self.bad_packet(link, out),
+            Frame::Binary(_) => self.bad_packet(out),
             Frame::Ping(payload) => out.send(link, Message::Pong(payload.to_vec())),
             Frame::Pong(_) => {}
             Frame::Broken(fault) => {
@@ -181,22 +184,37 @@ impl Client {
                 out.event(ClientEvent::Synced(packet));
             }
             ServerPacket::Changes { .. } => out.event(ClientEvent::Changed(packet)),
-            ServerPacket::Relayed { .. } => out.event(ClientEvent::Received(packet)),
+            ServerPacket::Relayed { from, .. } => {
+                if self.has(Fault::GivesUpOnStrangers) && !self.known.contains(from) {
+                    self.give_up(out);
+                }
+                out.event(ClientEvent::Received(packet));
+            }
         }
     }
 
-    fn bad_packet(&mut self, link: LinkId, out: &mut Outbox<ClientEvent>) {
-        out.event(ClientEvent::BadPacket);
-        if self.has(Fault::GivesUpOnMalformed) {
+    /// Leaves for good (planted faults).
+    fn give_up(&mut self, out: &mut Outbox<ClientEvent>) {
+        if let State::Open { link, .. } = self.state {
             self.leaving = true;
             self.state = State::Leaving;
             out.abort(link);
         }
     }
 
+    fn bad_packet(&mut self, out: &mut Outbox<ClientEvent>) {
+        out.event(ClientEvent::BadPacket);
+        if self.has(Fault::GivesUpOnMalformed) {
+            self.give_up(out);
+        }
+    }
+
     fn lost(&mut self, now: Time, out: &mut Outbox<ClientEvent>) {
         out.event(ClientEvent::Closed);
-        if self.has(Fault::ForgetsPropertiesAfterReconnect) {
+        let reset = !std::mem::take(&mut self.was_closed);
+        let forgets = self.has(Fault::ForgetsPropertiesAfterReconnect)
+            || (reset && self.has(Fault::ForgetsPropertiesAfterReset));
+        if forgets {
             self.properties.clear();
         }
         let reconnect_at = (!self.leaving).then(|| now + self.config.reconnect);
@@ -213,7 +231,10 @@ impl Machine for Client {
             Input::Opened { link } => self.opened(link, out),
             Input::Refused { .. } => self.lost(now, out),
             Input::Received { link, frame } => self.received(link, frame, out),
-            Input::Closing { link, code, .. } => out.close(link, Some(code.unwrap_or(1000)), ""),
+            Input::Closing { link, code, .. } => {
+                self.was_closed = true;
+                out.close(link, Some(code.unwrap_or(1000)), "");
+            }
             Input::Closed { .. } => self.lost(now, out),
             Input::Command(command) => self.obey(command, out),
             Input::Tick => {

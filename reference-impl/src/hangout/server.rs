@@ -1,6 +1,10 @@
 //! The server: gives tokens, relays at once, announces changes at checks 500 ms apart, pings every 20 s.
 
-use std::collections::BTreeSet;
+mod announce;
+mod relay;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -8,9 +12,12 @@ use serde_json::{Map, Value};
 
 use super::config::{Fault, ServerConfig};
 use super::error::{CloseReason, DecodeError};
-use super::message::{EVERYONE, Envelope, Packet, SERVER, To};
+use super::message::{EVERYONE, Envelope, SERVER, To};
 use super::state::{ChangeSet, Connection, Table};
 use crate::machine::{Frame, Input, LinkId, Machine, Message, Outbox, Request, Response, Time, WireFault};
+
+/// How long a server that is slow to listen takes (planted fault).
+const LISTENS_AFTER: Duration = Duration::from_millis(20);
 
 /// What the owner of a server can ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,13 +49,28 @@ pub struct Server {
     /// Links whose Close was sent or seen: their input is ignored.
     closing: BTreeSet<LinkId>,
     used_tokens: BTreeSet<String>,
-    last_properties: Map<String, Value>,
+    /// What planted faults remember.
+    memory: Memory,
     dead: bool,
+}
+
+/// What a server remembers only to commit a planted fault.
+#[derive(Debug, Default)]
+struct Memory {
+    /// Of whoever left last.
+    last_properties: Map<String, Value>,
+    /// Who left since the last check.
+    ghosts: Vec<Connection>,
+    /// Links that were not greeted yet, and when they will be.
+    ungreeted: BTreeMap<LinkId, Time>,
 }
 
 impl Server {
     /// A server that nobody has connected to yet.
-    pub fn new(config: ServerConfig) -> Self {
+    pub fn new(mut config: ServerConfig) -> Self {
+        if config.faults.contains(&Fault::SlowPings) {
+            config.ping = config.ping * 3 / 2;
+        }
         Server {
             rng: Rng::with_seed(config.seed),
             config,
@@ -58,7 +80,7 @@ impl Server {
             ping_at: None,
             closing: BTreeSet::new(),
             used_tokens: BTreeSet::new(),
-            last_properties: Map::new(),
+            memory: Memory::default(),
             dead: false,
         }
     }
@@ -74,35 +96,52 @@ impl Server {
             out.respond(link, Response { status: 426, headers, body: Vec::new() });
             return;
         }
+        if self.has(Fault::RefusesThird) && self.table.links().len() == 2 {
+            out.respond(link, Response { status: 503, headers: Vec::new(), body: Vec::new() });
+            return;
+        }
         let token = self.new_token();
-        let properties =
-            if self.has(Fault::InheritsProperties) { self.last_properties.clone() } else { Map::new() };
+        let properties = match self.has(Fault::InheritsProperties) {
+            true => self.memory.last_properties.clone(),
+            false => Map::new(),
+        };
         self.table.insert(link, Connection { token: token.clone(), properties });
         self.changes.open(&token);
         out.accept(link, None);
         out.event(ServerEvent::Joined(token));
-        if self.config.greet
-            && let Some(packet) = self.table.metadata_for(link, &self.config.version)
-        {
-            out.send(link, Message::Text(packet));
+        if self.has(Fault::DeafBeforeGreeting) {
+            self.memory.ungreeted.insert(link, now + LISTENS_AFTER);
+        } else {
+            self.greet(link, out);
         }
         self.ping_at.get_or_insert(next_beat(now, self.config.ping));
         self.changed(now, out);
     }
 
+    fn greet(&mut self, link: LinkId, out: &mut Outbox<ServerEvent>) {
+        if self.config.greet
+            && let Some(packet) = self.table.metadata_for(link, &self.config.version)
+        {
+            out.send(link, Message::Text(packet));
+        }
+    }
+
     /// Sixteen random bytes in hex, never the same twice in a run (section 2.1).
     fn new_token(&mut self) -> String {
-        if self.has(Fault::SharedToken)
-            && let Some(token) = self.table.first_token()
-        {
+        let shared = self.has(Fault::SharedToken)
+            || (self.has(Fault::SharedTokenInCrowd) && self.table.links().len() > 6);
+        if shared && let Some(token) = self.table.first_token() {
             return token;
         }
         loop {
-            let token = if self.has(Fault::SequentialTokens) {
-                format!("{:032x}", self.used_tokens.len() + 1)
-            } else {
-                format!("{:016x}{:016x}", self.rng.u64(..), self.rng.u64(..))
-            };
+            let mut token = format!("{:016x}{:016x}", self.rng.u64(..), self.rng.u64(..));
+            if self.has(Fault::SequentialTokens) {
+                token = format!("{:032x}", self.used_tokens.len() + 1);
+            } else if self.has(Fault::TokensShareBeginning) {
+                token.replace_range(..24, "5eed5eed5eed5eed5eed5eed");
+            } else if self.has(Fault::UpperCaseTokens) {
+                token = token.to_uppercase();
+            }
             if !self.table.has_token(&token) && self.used_tokens.insert(token.clone()) {
                 return token;
             }
@@ -110,43 +149,18 @@ impl Server {
     }
 
     fn changed(&mut self, now: Time, out: &mut Outbox<ServerEvent>) {
-        self.check_at.get_or_insert(next_beat(now, self.config.check));
+        let at = next_beat(now, self.config.check);
+        self.check_at = Some(self.check_at.map_or(at, |known| known.min(at)));
         if self.has(Fault::ImmediateSync) {
-            self.announce(out);
-        }
-    }
-
-    /// `changes` to all, then `metadata` to each (section 3.1, tick).
-    fn announce(&mut self, out: &mut Outbox<ServerEvent>) {
-        self.check_at = None;
-        let changes = std::mem::take(&mut self.changes);
-        if changes.is_empty() {
-            return;
-        }
-        let packet = changes.packet();
-        let metadata = self.table.metadata(&self.config.version);
-        for (link, _) in &metadata {
-            out.send(*link, Message::Text(packet.clone()));
-        }
-        for (link, packet) in metadata {
-            out.send(link, Message::Text(packet));
-        }
-    }
-
-    fn beat(&mut self, now: Time, out: &mut Outbox<ServerEvent>) {
-        if self.check_at.is_some_and(|at| at <= now) {
-            self.announce(out);
-        }
-        if self.ping_at.is_some_and(|at| at <= now) {
-            self.ping_at = (!self.table.is_empty()).then(|| next_beat(now, self.config.ping));
-            for link in self.table.links() {
-                out.send(link, Message::Ping(Vec::new()));
-            }
+            self.announce(now, out);
         }
     }
 
     fn received(&mut self, now: Time, link: LinkId, frame: Frame<'_>, out: &mut Outbox<ServerEvent>) {
         if self.closing.contains(&link) || self.table.get(link).is_none() {
+            return;
+        }
+        if matches!(frame, Frame::Text(_)) && self.memory.ungreeted.contains_key(&link) {
             return;
         }
         match frame {
@@ -158,15 +172,15 @@ impl Server {
             Frame::Ping(payload) => out.send(link, Message::Pong(payload.to_vec())),
             Frame::Pong(_) => {}
             Frame::Broken(fault) => {
-                if self.has(Fault::DiesOnWireError) && fault == WireFault::Protocol {
-                    self.die(out);
-                    return;
-                }
-                let reason = match fault {
-                    WireFault::Protocol => CloseReason::Protocol,
-                    WireFault::TooBig => CloseReason::TooBig,
+                let (deadly, reason) = match fault {
+                    WireFault::Protocol => (Fault::DiesOnWireError, CloseReason::Protocol),
+                    WireFault::TooBig => (Fault::DiesOnTooBig, CloseReason::TooBig),
                 };
-                self.close(now, link, reason, out);
+                if self.has(deadly) {
+                    self.die(out);
+                } else {
+                    self.close(now, link, reason, out);
+                }
             }
         }
     }
@@ -181,7 +195,10 @@ impl Server {
     ) {
         let (fault, shape) = match error {
             DecodeError::Malformed { deep: true, .. } => (Fault::DiesOnDeepNesting, false),
-            DecodeError::Malformed { .. } => (Fault::DiesOnMalformed, false),
+            DecodeError::Malformed { .. } if std::str::from_utf8(bytes).is_ok() => {
+                (Fault::DiesOnMalformed, false)
+            }
+            DecodeError::Malformed { .. } => (Fault::DiesOnWireError, false),
             _ => (Fault::DiesOnWrongShape, true),
         };
         if self.has(fault) {
@@ -190,6 +207,9 @@ impl Server {
         }
         if shape && self.has(Fault::ArrayBecomesProperties) {
             self.write_array(now, link, bytes, out);
+        }
+        if *error == DecodeError::Type && self.has(Fault::RelaysAnyType) {
+            self.relay_untyped(link, bytes, out);
         }
         let Some(reason) = error.close_reason() else { return };
         if self.has(Fault::DeafAfterBadInput) {
@@ -211,95 +231,21 @@ impl Server {
             To::Server if packet.kind == "properties" => self.write(now, link, &packet, out),
             To::Server => {}
             To::Peers(addresses) => {
-                if packet.kind == "properties" && self.has(Fault::PropertiesToPeersCount) {
+                let known = |address: &String| self.table.link_of(address).is_some();
+                let unknown = |one: &String| one != EVERYONE && !known(one);
+                if self.has(Fault::ClosesOnUnknownAddress)
+                    && addresses.len() == 1
+                    && addresses.iter().any(unknown)
+                {
+                    self.close(now, link, CloseReason::Malformed, out);
+                    return;
+                }
+                let counts = self.has(Fault::PropertiesToPeersCount) && addresses.iter().any(known);
+                if packet.kind == "properties" && counts {
                     self.write(now, link, &packet, out);
                 }
                 self.relay(link, &addresses, packet, out);
             }
-        }
-    }
-
-    /// A `properties` packet for the server (section 2.3).
-    fn write(&mut self, now: Time, link: LinkId, packet: &Packet, out: &mut Outbox<ServerEvent>) {
-        let Some(Value::Object(written)) = packet.payload() else {
-            if self.has(Fault::DiesOnWrongShape) {
-                self.die(out);
-            } else if self.has(Fault::ArrayBecomesProperties) {
-                let written = indexed(packet.payload());
-                self.apply(now, link, &written, out);
-            }
-            return;
-        };
-        let written = written.clone();
-        if self.has(Fault::WritesToOthers) {
-            for (token, properties) in &written {
-                if let (Some(other), Value::Object(properties)) = (self.table.link_of(token), properties) {
-                    self.apply(now, other, &properties.clone(), out);
-                }
-            }
-        }
-        self.apply(now, link, &written, out);
-    }
-
-    fn write_array(&mut self, now: Time, link: LinkId, bytes: &[u8], out: &mut Outbox<ServerEvent>) {
-        let Ok(Value::Object(object)) = serde_json::from_slice::<Value>(bytes) else { return };
-        if object.get("to").and_then(Value::as_str) == Some(SERVER) {
-            let written = indexed(object.get("packet").and_then(|packet| packet.get("properties")));
-            self.apply(now, link, &written, out);
-        }
-    }
-
-    /// Merges by name, in the order of the document; `null` deletes, objects and arrays are passed over.
-    fn apply(
-        &mut self,
-        now: Time,
-        link: LinkId,
-        written: &Map<String, Value>,
-        out: &mut Outbox<ServerEvent>,
-    ) {
-        let replaces = self.has(Fault::ReplacesProperties);
-        let limit = if self.has(Fault::LimitTenProperties) { 10 } else { self.config.properties };
-        let limit = if self.has(Fault::NoPropertyLimit) { usize::MAX } else { limit };
-        let Some(connection) = self.table.get_mut(link) else { return };
-        if replaces {
-            connection.properties.clear();
-        }
-        for (name, value) in written {
-            match value {
-                Value::Null => {
-                    connection.properties.shift_remove(name);
-                }
-                Value::Array(_) | Value::Object(_) => {}
-                scalar => {
-                    connection.properties.insert(name.clone(), scalar.clone());
-                }
-            }
-        }
-        if connection.properties.len() > limit {
-            connection.properties.clear();
-        }
-        let token = connection.token.clone();
-        self.changes.write(&token);
-        self.changed(now, out);
-    }
-
-    /// To every distinct live addressee, at once (section 3.1).
-    fn relay(&mut self, link: LinkId, addresses: &[String], packet: Packet, out: &mut Outbox<ServerEvent>) {
-        if packet.kind == "metadata" || packet.kind == "changes" {
-            return;
-        }
-        let Some(sender) = self.table.get(link) else { return };
-        let mut targets = BTreeSet::new();
-        for address in addresses {
-            if address == EVERYONE {
-                targets.extend(self.table.links());
-            } else {
-                targets.extend(self.table.link_of(address));
-            }
-        }
-        let text = packet.relayed(&sender.token);
-        for target in targets {
-            out.send(target, Message::Text(text.clone()));
         }
     }
 
@@ -312,9 +258,19 @@ impl Server {
     fn leave(&mut self, now: Time, link: LinkId, out: &mut Outbox<ServerEvent>) {
         self.closing.insert(link);
         let Some(gone) = self.table.remove(link) else { return };
-        self.changes.close(&gone.token);
-        self.last_properties = gone.properties;
-        out.event(ServerEvent::Left(gone.token));
+        self.memory.ungreeted.remove(&link);
+        let short_lived = self.changes.opened.contains(&gone.token);
+        if short_lived && (self.has(Fault::ForgetsShortLived) || self.has(Fault::SlowJoins)) {
+            self.changes.opened.retain(|token| *token != gone.token);
+        }
+        if !short_lived || !self.has(Fault::SlowJoins) {
+            self.changes.close(&gone.token);
+        }
+        self.memory.last_properties.clone_from(&gone.properties);
+        out.event(ServerEvent::Left(gone.token.clone()));
+        if self.has(Fault::KeepsGhosts) {
+            self.memory.ghosts.push(gone);
+        }
         if self.table.is_empty() {
             self.ping_at = None;
         }
@@ -330,16 +286,6 @@ impl Server {
             out.abort(link);
         }
     }
-}
-
-/// The elements of an array, or the characters of a string, under the names `0`, `1` ...
-fn indexed(value: Option<&Value>) -> Map<String, Value> {
-    let elements: Vec<Value> = match value {
-        Some(Value::Array(elements)) => elements.clone(),
-        Some(Value::String(text)) => text.chars().map(|c| Value::from(c.to_string())).collect(),
-        _ => Vec::new(),
-    };
-    elements.into_iter().enumerate().map(|(place, value)| (place.to_string(), value)).collect()
 }
 
 /// The first multiple of `every` after `now`: the phase is that of the start (section 3.1).
@@ -391,8 +337,17 @@ impl Machine for Server {
         }
     }
 
+    fn is_over(&self) -> bool {
+        self.dead
+    }
+
+    fn has_failed(&self) -> bool {
+        self.dead
+    }
+
     fn deadline(&self) -> Option<Time> {
-        [self.check_at, self.ping_at].into_iter().flatten().min()
+        let greeting = self.memory.ungreeted.values().min().copied();
+        [self.check_at, self.ping_at, greeting].into_iter().flatten().min()
     }
 
     fn command(name: &str, _with: &Value) -> Result<ServerCommand, String> {

@@ -16,9 +16,9 @@ pub(super) struct Connection {
 /// What changed since the last check: tokens in order of occurrence, each once a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ChangeSet {
-    opened: Vec<String>,
-    closed: Vec<String>,
-    properties: Vec<String>,
+    pub(super) opened: Vec<String>,
+    pub(super) closed: Vec<String>,
+    pub(super) properties: Vec<String>,
 }
 
 impl ChangeSet {
@@ -53,6 +53,14 @@ fn note(list: &mut Vec<String>, token: &str) {
     if !list.iter().any(|known| known == token) {
         list.push(token.to_owned());
     }
+}
+
+/// How a connection shows in a table that a planted fault has altered.
+pub(super) struct Listing {
+    /// It is in `indexes`.
+    pub(super) listed: bool,
+    /// Its entry in `properties`.
+    pub(super) entry: Option<Map<String, Value>>,
 }
 
 /// All open connections, in order of arrival.
@@ -129,6 +137,29 @@ impl Table {
                 (*link, packet)
             })
             .collect()
+    }
+
+    /// The `metadata` packets of all connections, with the dead `ghosts` and each connection as `shown` wants it.
+    pub(super) fn metadata_as(
+        &self,
+        version: &str,
+        ghosts: &[Connection],
+        shown: impl Fn(LinkId, Option<LinkId>, &Connection) -> Listing,
+    ) -> Vec<(LinkId, String)> {
+        let living = || self.connections.iter().map(|(link, one)| (Some(*link), one));
+        let packet = |(reader, own): (&LinkId, &Connection)| {
+            let (mut indexes, mut properties) = (Vec::new(), Map::new());
+            for (link, one) in living().chain(ghosts.iter().map(|one| (None, one))) {
+                let listing = shown(*reader, link, one);
+                indexes.extend(listing.listed.then(|| one.token.clone()));
+                if let Some(entry) = listing.entry {
+                    properties.insert(one.token.clone(), Value::Object(entry));
+                }
+            }
+            let table = json!({ "index": own.token, "indexes": indexes, "properties": properties, "version": version });
+            (*reader, json!({ "from": "server", "type": "metadata", "metadata": table }).to_string())
+        };
+        self.connections.iter().map(packet).collect()
     }
 
     /// The `metadata` packet of one connection.

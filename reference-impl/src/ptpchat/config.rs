@@ -189,6 +189,18 @@ faults! {
     DiesOnBadConnect = "dies-on-bad-connect",
     /// Stops greeting anybody once one machine has been silent for a while (HELLO-11).
     DeadMachineStopsGreeting = "dead-machine-stops-greeting",
+    /// Stops greeting a machine it has not heard for a breath (HELLO-12).
+    ForgetsAtOnce = "forgets-at-once",
+    /// Does not knock at A's, as B (CONN-13).
+    BDoesNotKnock = "b-does-not-knock",
+    /// Does not go to B, as A (CONN-14).
+    ADoesNotCome = "a-does-not-come",
+    /// Takes a rest of three seconds when it has been on the air for nine (HELLO-2).
+    TakesARest = "takes-a-rest",
+    /// Greets only whom it was told of (HELLO-6).
+    GreetsNoStrangers = "greets-no-strangers",
+    /// Hands RELAY on to all it knows (RELAY-1).
+    ForwardsRelay = "forwards-relay",
     /// Lists all nodes in one datagram, however many (WIRE-5).
     EndlessRouting = "endless-routing",
     /// Keeps a node it does not hear of for ever (HELLO-12, ROUT-4).
@@ -217,8 +229,10 @@ faults! {
     OneAckPerId = "one-ack-per-id",
     /// Keeps greeting where it first heard a node (HELLO-7).
     OldAddress = "old-address",
-    /// Sends CONNECT's HELLOs from the ordinary socket, though it tells of another (CONN-13, CONN-15).
-    PunchesFromOrdinary = "punches-from-ordinary",
+    /// Goes to B from the ordinary socket, as A, though it told of another (CONN-15).
+    AComesFromOrdinary = "a-comes-from-ordinary",
+    /// Knocks at A's from the ordinary socket, as B, though it told of another (CONN-13).
+    BKnocksFromOrdinary = "b-knocks-from-ordinary",
     /// Tells its ordinary port in the third step (CONN-12).
     PunchesOrdinaryPort = "punches-ordinary-port",
     /// Opens another socket for each second step (CONN-16).
@@ -257,6 +271,6 @@ faults! {
     ClosesOnEmptyFrame = "closes-on-empty-frame",
     /// Takes only GUIDs of version 4 as `msg_id` (TCP-12).
     OnlyVersion4 = "only-version-4",
-    /// Keeps listing nodes that are gone (TCP-13).
+    /// Keeps listing nodes that are gone (ROUT-4, TCP-13).
     ListsTheGone = "lists-the-gone",
 }

@@ -38,6 +38,11 @@ impl Guid {
         Guid::marked(dice.u128(..))
     }
 
+    /// True when it has the mark of a random one.
+    pub(super) fn is_random(self) -> bool {
+        self.0.get() >> 76 & 0xf == 4
+    }
+
     /// The same with the marks of a random one.
     pub(super) fn normalised(self) -> Guid {
         Guid::marked(self.0.get())

@@ -25,6 +25,7 @@ mod message;
 mod nat;
 mod node;
 mod peers;
+mod stream;
 mod timestamp;
 
 pub use address::End;
@@ -38,3 +39,4 @@ pub use message::{
 };
 pub use nat::{Filtering, Mapping, Nat};
 pub use node::Node;
+pub use stream::StreamNode;

@@ -553,7 +553,7 @@ impl WebSocketEnd {
             return false;
         }
         self.input.drain(..header_length);
-        let mut payload: Vec<u8> = self.input.drain(..length).collect();
+        let mut payload = take_front(&mut self.input, length);
         if let Some(mask) = header.mask {
             apply_mask(&mut payload, mask);
         }
@@ -668,14 +668,25 @@ fn key(rng: &mut Rng) -> String {
     text
 }
 
+/// The first bytes of a queue; there are as many.
+fn take_front(queue: &mut VecDeque<u8>, length: usize) -> Vec<u8> {
+    let (first, second) = queue.as_slices();
+    let mut taken = Vec::with_capacity(length);
+    taken.extend_from_slice(&first[..length.min(first.len())]);
+    taken.extend_from_slice(&second[..length - taken.len()]);
+    queue.drain(..length);
+    taken
+}
+
 fn apply_mask(bytes: &mut [u8], mask: [u8; 4]) {
-    let mut chunks = bytes.chunks_exact_mut(4);
+    // Sixteen at a time: long messages are the common case in floods.
+    let wide = u128::from_ne_bytes([mask; 4].concat().try_into().unwrap_or_default());
+    let mut chunks = bytes.chunks_exact_mut(16);
     for chunk in &mut chunks {
-        for (byte, key) in chunk.iter_mut().zip(mask) {
-            *byte ^= key;
-        }
+        let sixteen: [u8; 16] = (&*chunk).try_into().unwrap_or_default();
+        chunk.copy_from_slice(&(u128::from_ne_bytes(sixteen) ^ wide).to_ne_bytes());
     }
-    for (byte, key) in chunks.into_remainder().iter_mut().zip(mask) {
+    for (byte, key) in chunks.into_remainder().iter_mut().zip(mask.into_iter().cycle()) {
         *byte ^= key;
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use flowproof_reference::machine::Time;
 use serde_json::Value;
 
-use super::records::Given;
+use super::records::{Given, Version};
 use super::{Store, peer_id, record_id, store, store_name, timestamp};
 use crate::judge::schema::actual;
 use crate::monitor::{Party, Rulings, Seen};
@@ -124,6 +124,10 @@ impl Answers {
                     .collect();
                 let expected = format!("the target {}", askers.join(" or "));
                 rulings.broken(address, seen.from, seen.at, message, expected, actual(whole));
+                if askers.len() > 1 {
+                    // Which list it answers nobody can say.
+                    return;
+                }
             }
             _ => return,
         }
@@ -196,13 +200,12 @@ impl Asked {
             let problem = if !wanted.insert(id.clone()) {
                 Some(("COW-ALPHA-7", format!("{id} is asked for twice")))
             } else {
-                match (self.entries.get(&id), known) {
+                match (self.entries.get(&id), certain(known)) {
                     (None, _) => Some(("COW-ALPHA-7", format!("{id} was not in the list"))),
-                    // Where several versions were given, nobody knows which one was kept.
-                    (Some(theirs), [one]) if one.updated == *theirs => {
+                    (Some(theirs), Some(mine)) if mine == *theirs => {
                         Some(("COW-ALPHA-13", format!("{id} has the same timestamp on both sides")))
                     }
-                    (Some(theirs), [one]) if one.updated > *theirs => {
+                    (Some(theirs), Some(mine)) if mine > *theirs => {
                         Some(("COW-ALPHA-7", format!("the version of {id} in the list is the older one")))
                     }
                     _ => None,
@@ -255,10 +258,10 @@ impl Asked {
     }
 
     fn kept_equal(&self, seen: &Seen<'_>, given: &Given, wanted: &BTreeSet<String>, rulings: &mut Rulings) {
-        let equal = self.entries.iter().any(|(id, theirs)| {
-            let known = given.of(&self.store, id);
-            matches!(known, [one] if one.updated == *theirs) && !wanted.contains(id)
-        });
+        let equal = self
+            .entries
+            .iter()
+            .any(|(id, theirs)| certain(given.of(&self.store, id)) == Some(*theirs) && !wanted.contains(id));
         if equal {
             rulings.kept("COW-ALPHA-13", seen.from, seen.at);
         }
@@ -309,6 +312,12 @@ impl Asked {
             }
         }
     }
+}
+
+/// When a record was last changed; where several versions were given, nobody knows which one was kept.
+fn certain(versions: &[Version]) -> Option<f64> {
+    let first = versions.first()?.updated;
+    versions.iter().all(|version| version.updated == first).then_some(first)
 }
 
 fn names(ids: &BTreeSet<String>) -> String {

@@ -15,6 +15,8 @@ use crate::pattern::json;
 
 /// `updatedRecord` follows a `wantedList` within this time (section 3.5).
 const GIVEN: Duration = Duration::from_secs(3);
+/// The first list follows `connected` within this time (section 3.5).
+const LISTED: Duration = Duration::from_secs(3);
 /// The actions of a peer in each edition (sections 2.3 and 8).
 const SEED: [&str; 6] = ["command", "newList", "syncinfo", "wantedList", "missingItems", "updatedRecord"];
 const COW2: [&str; 7] =
@@ -23,6 +25,15 @@ const COW2: [&str; 7] =
 struct Line {
     peer: Party,
     opened_at: Time,
+    /// When it was given its id.
+    greeted_at: Option<Time>,
+    /// The relay has announced a key that is not the herd's.
+    strangers: bool,
+    /// It has said anything on this connection.
+    spoke: bool,
+    /// That it sent no list was told.
+    reported: bool,
+    open: bool,
     id: Option<String>,
     /// It has announced its own record here.
     announced: bool,
@@ -72,6 +83,10 @@ impl Peers {
             ("connected", None) => {
                 if line.id.is_none() {
                     line.id = payload.get("peerID").and_then(peer_id);
+                    line.greeted_at = line.id.is_some().then_some(seen.at);
+                    let key = payload.get("server_key").and_then(Value::as_str).filter(|key| !key.is_empty());
+                    let own = self.config.settings.get("key");
+                    line.strangers = key.is_some_and(|key| own.is_none_or(|own| own != key));
                 }
                 return;
             }
@@ -126,6 +141,7 @@ impl Peers {
 
     fn said(&mut self, seen: &Seen<'_>, whole: &Value, rulings: &mut Rulings) {
         let Some(line) = self.lines.get_mut(&seen.link) else { return };
+        line.spoke = true;
         let known = self.known.entry(line.peer.name.clone()).or_default();
         let Some(own) = line.id.clone() else {
             let message = "it speaks before it was given an id";
@@ -181,9 +197,10 @@ impl Peers {
             rulings.kept("COW-MSG-4", seen.from, seen.at);
             return true;
         }
-        let mut message = format!("unknown action `{action}`");
+        let message = format!("unknown action `{action}`");
         if there.contains(&action) {
-            message.push_str(&format!("; looks like edition {other}: run with --edition {other}"));
+            rulings.speaks(other, seen.from, &format!("it sends `{action}`"));
+            return false;
         }
         let expected = format!("one of {}", here.join(", "));
         rulings.broken("COW-MSG-4", seen.from, seen.at, message, expected, actual(whole));
@@ -191,7 +208,14 @@ impl Peers {
     }
 
     fn overdue(&mut self, now: Time, rulings: &mut Rulings) {
+        let limit = LISTED + self.config.slack;
         for line in self.lines.values_mut() {
+            let due = line.greeted_at.is_some_and(|at| now.since(at) > limit);
+            if due && line.open && !line.listed && !line.strangers && !line.reported {
+                line.reported = true;
+                let message = "it has sent no list within 3 s";
+                rulings.broken("COW-LIST-1", &line.peer, now, message, "`newList`", Value::Null);
+            }
             line.answers.overdue(now, self.config.slack, &line.peer, rulings);
         }
     }
@@ -395,11 +419,14 @@ impl Known {
                 if versions.len() > 1 && !cow2 {
                     rulings.kept("COW-SYNC-6", seen.from, seen.at);
                 }
-            } else if versions.iter().any(|version| version.updated == *time) {
-                if !cow2 {
+            } else if let Some(place) = versions.iter().position(|version| version.updated == *time) {
+                // The last to arrive won over a newer one, or a newer one that came later was not taken.
+                let last = versions[place..].iter().all(|version| version.updated <= *time);
+                let requirement = if last { "COW-SYNC-6" } else { "COW-SYNC-11" };
+                if !(last && cow2) {
                     let message = format!("{id} is listed with an older version than it was given");
                     let expected = format!("the timestamp {newest}");
-                    rulings.broken("COW-SYNC-6", seen.from, seen.at, message, expected, actual(whole));
+                    rulings.broken(requirement, seen.from, seen.at, message, expected, actual(whole));
                 }
             } else {
                 let message = format!("the timestamp of {id} is none of its versions'");
@@ -435,6 +462,11 @@ impl Monitor for Peers {
                 let line = Line {
                     peer: peer.clone(),
                     opened_at: seen.at,
+                    greeted_at: None,
+                    strangers: false,
+                    spoke: false,
+                    reported: false,
+                    open: true,
                     id: None,
                     announced: false,
                     listed: false,
@@ -464,6 +496,15 @@ impl Monitor for Peers {
             }
             What::Closing { .. } | What::Closed => {
                 let Some(line) = self.lines.get_mut(&seen.link) else { return };
+                if line.open && line.strangers && !from_relay {
+                    if line.spoke {
+                        let message = "it spoke to another herd before it left";
+                        rulings.broken("COW-CONN-8", seen.from, seen.at, message, "silence", Value::Null);
+                    } else {
+                        rulings.kept("COW-CONN-8", seen.from, seen.at);
+                    }
+                }
+                line.open = false;
                 let known = self.known.entry(line.peer.name.clone()).or_default();
                 known.ids.extend(line.id.take());
                 known.last_end = Some(seen.at);
@@ -475,7 +516,11 @@ impl Monitor for Peers {
 
     fn deadline(&self) -> Option<Time> {
         let slack = self.config.slack + Duration::from_nanos(1);
-        self.lines.values().filter_map(|line| line.answers.deadline()).min().map(|at| at + slack)
+        let answers = self.lines.values().filter_map(|line| line.answers.deadline());
+        let silent =
+            self.lines.values().filter(|line| line.open && !line.listed && !line.strangers && !line.reported);
+        let lists = silent.filter_map(|line| line.greeted_at.map(|at| at + LISTED));
+        answers.chain(lists).min().map(|at| at + slack)
     }
 
     fn due(&mut self, now: Time, rulings: &mut Rulings) {

@@ -63,6 +63,7 @@ pub const WATCHED: &[&str] = &[
     "HANGOUT-META-8",
     "HANGOUT-RELAY-1",
     "HANGOUT-RELAY-2",
+    "HANGOUT-RELAY-3",
     "HANGOUT-RELAY-4",
     "HANGOUT-RELAY-5",
     "HANGOUT-RELAY-8",
@@ -114,8 +115,10 @@ struct Envelope<'a> {
     bare: bool,
     kind: &'a str,
     payload: &'a Value,
-    /// The packet names a sender of its own.
-    forged: bool,
+    /// The packet has members called like those of an envelope.
+    like_envelope: bool,
+    /// The sender that the packet claims.
+    claimed: Option<&'a Value>,
 }
 
 fn said<'a>(text: &Result<&'a Value, NotJson>) -> Said<'a> {
@@ -136,8 +139,9 @@ fn envelope<'a>(json: &Result<&'a Value, NotJson>) -> Option<Envelope<'a>> {
         return None;
     }
     let payload = packet.get(kind)?;
-    let (bare, forged) = (packet.len() == 2 && whole.as_object()?.len() == 2, packet.contains_key("from"));
-    Some(Envelope { to, single, bare, kind, payload, forged })
+    let (bare, claimed) = (packet.len() == 2 && whole.as_object()?.len() == 2, packet.get("from"));
+    let like_envelope = packet.contains_key("to") || packet.contains_key("packet");
+    Some(Envelope { to, single, bare, kind, payload, like_envelope, claimed })
 }
 
 /// True for text as most programs write it: not long, in one line, without escapes, the address first. What is laid

@@ -43,7 +43,12 @@ struct Sent {
     overdue: BTreeSet<LinkId>,
     kind: String,
     payload: Value,
-    forged: bool,
+    /// The sender that the packet claims.
+    claimed: Option<Value>,
+    /// An address among the others that nobody has, and the requirement on that.
+    stray: Option<&'static str>,
+    /// The packet itself has members that an envelope has.
+    like_envelope: bool,
     /// It named the server among others (6.9), or an address we cannot place.
     vague: bool,
     delivered: BTreeSet<LinkId>,
@@ -53,6 +58,8 @@ struct Sent {
 struct Link {
     token: Option<String>,
     open: bool,
+    /// The server ended it.
+    cut: bool,
     /// It has sent something of which nobody knows what a server makes.
     unclear: bool,
     /// It does not read, or the server may have cut it off: nothing is owed to it.
@@ -102,16 +109,16 @@ impl Relay {
         }
         let mut named = BTreeSet::new();
         let mut vague = envelope.to.contains(&"server");
-        let mut stray = false;
+        let (mut stray, mut twice) = (None, false);
         for address in &envelope.to {
             let owner = self.links.iter().find(|(_, link)| link.token.as_deref() == Some(*address));
             match owner {
-                Some((id, link)) if link.open => stray |= !named.insert(*id),
+                Some((id, link)) if link.open => twice |= !named.insert(*id),
                 _ if *address == self.wildcard => {}
-                Some(_) => stray = true,
+                Some(_) => stray = Some("HANGOUT-ADDR-7"),
                 // It may be the token of one whose `index` was not read yet.
                 None => {
-                    stray = true;
+                    stray = Some("HANGOUT-ADDR-5");
                     vague |= self.links.values().any(|link| link.token.is_none());
                 }
             }
@@ -124,7 +131,11 @@ impl Relay {
         };
         // The echo is judged by a flow of its own, and the server's own types are not relayed.
         // Odd packets and odd addresses are judged by flows of their own, which first see plain ones arrive.
-        let plain = plain && envelope.bare && !stray && is_plain_packet(envelope.kind, envelope.payload);
+        let plain = plain
+            && envelope.bare
+            && stray.is_none()
+            && !twice
+            && is_plain_packet(envelope.kind, envelope.payload);
         let ready = |link: &Link| link.open && !link.unclear && link.token.is_some();
         let clear = plain && !vague && self.links.get(&seen.link).is_some_and(ready);
         let mut owed = BTreeSet::new();
@@ -146,7 +157,9 @@ impl Relay {
             everyone,
             kind: envelope.kind.to_owned(),
             payload: envelope.payload.clone(),
-            forged: envelope.forged,
+            claimed: envelope.claimed.cloned(),
+            stray,
+            like_envelope: envelope.like_envelope,
             vague,
             delivered: BTreeSet::new(),
         });
@@ -165,7 +178,8 @@ impl Relay {
                     self.own_token(seen.link, index);
                 }
             } else {
-                let forged = self.sent.iter().any(|sent| sent.forged && sent.kind == packet.kind);
+                let claims = |sent: &Sent| sent.claimed.as_ref().and_then(Value::as_str) == Some("server");
+                let forged = self.sent.iter().any(|sent| sent.kind == packet.kind && claims(sent));
                 let (id, message) = if forged {
                     ("HANGOUT-FROM-2", "a client's packet arrived as one of the server")
                 } else {
@@ -216,7 +230,7 @@ impl Relay {
         let limit = AT_ONCE + self.slack;
         for sent in self.sent.iter_mut().filter(|sent| !sent.owed.is_empty() && now.since(sent.at) > limit) {
             let owed = std::mem::take(&mut sent.owed);
-            if self.links.get(&sent.sender).is_none_or(|link| link.unclear) {
+            if self.links.get(&sent.sender).is_none_or(|link| link.unclear || link.cut) {
                 continue;
             }
             let waits = |reader: &LinkId| {
@@ -298,8 +312,21 @@ impl Relay {
             if !sent.everyone && self.links.iter().any(others) {
                 rulings.kept("HANGOUT-RELAY-2", seen.from, seen.at);
             }
-            if sent.forged {
+            if sent.claimed.is_some() {
                 rulings.kept("HANGOUT-FROM-2", seen.from, seen.at);
+            }
+            let wrapped =
+                ["to", "packet"].into_iter().find(|name| whole.get(name).is_some() && *name != kind);
+            if let Some(name) = wrapped.filter(|_| !sent.like_envelope) {
+                let message = format!("a relayed packet carries the envelope's `{name}`");
+                rulings.broken(
+                    "HANGOUT-RELAY-3",
+                    seen.from,
+                    seen.at,
+                    message,
+                    "the flat form",
+                    actual(whole),
+                );
             }
             let number = sent.number;
             let last = self.last.entry((sent.sender, reader)).or_insert(0);
@@ -334,16 +361,36 @@ impl Relay {
             if !(twice.everyone && twice.named.contains(&reader)) {
                 say("HANGOUT-ADDR-4", "the same packet arrived twice", "each packet once");
             }
-        } else if candidates.iter().any(|sent| by(sent) && same(sent)) {
-            say("HANGOUT-RELAY-2", "a packet for somebody else arrived", "packets only for those addressed");
+        } else if let Some(sent) = candidates.iter().find(|sent| by(sent) && same(sent)) {
+            match sent.stray.filter(|_| sent.sender != reader) {
+                Some(id) => {
+                    say(id, "it was addressed to nobody who is there", "packets only for those addressed")
+                }
+                None => {
+                    say(
+                        "HANGOUT-RELAY-2",
+                        "a packet for somebody else arrived",
+                        "packets only for those addressed",
+                    );
+                }
+            }
         } else if let Some(sent) = candidates.iter().find(|sent| same(sent) && meant(sent)) {
-            let id = if sent.forged { "HANGOUT-FROM-2" } else { "HANGOUT-FROM-1" };
+            let believed = sent.claimed.as_ref().and_then(Value::as_str) == Some(from);
+            let id = if believed { "HANGOUT-FROM-2" } else { "HANGOUT-FROM-1" };
             say(id, "`from` is not the token of the one who sent it", "the sender's token as `from`");
         } else {
             let mut altered = candidates.iter().filter(|sent| {
                 by(sent) && sent.kind == kind && meant(sent) && !sent.delivered.contains(&reader)
             });
             if let (Some(sent), None) = (altered.next(), altered.next()) {
+                if payload.is_none() {
+                    say(
+                        "HANGOUT-RELAY-3",
+                        &format!("there is no member `{kind}` with the payload"),
+                        "the flat form",
+                    );
+                    return;
+                }
                 let simple = matches!(&sent.payload, Value::Null | Value::Bool(false))
                     || sent.payload.as_f64() == Some(0.0)
                     || sent.payload.as_str() == Some("");
@@ -365,7 +412,10 @@ fn is_plain_packet(kind: &str, payload: &Value) -> bool {
         Value::Number(number) => number.as_f64().is_some_and(|number| number > 0.0),
         _ => false,
     };
-    simple && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b' ') && !SPECIAL.contains(&kind)
+    simple
+        && kind.trim() == kind
+        && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b' ')
+        && !SPECIAL.contains(&kind)
 }
 
 impl Monitor for Relay {
@@ -382,6 +432,7 @@ impl Monitor for Relay {
             What::Stalled => self.links.entry(seen.link).or_default().deaf = true,
             What::Closing { .. } | What::Closed => {
                 if let Some(link) = self.links.get_mut(&seen.link) {
+                    link.cut |= link.open && from_server;
                     link.open = false;
                 }
             }

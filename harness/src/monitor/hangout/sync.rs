@@ -30,6 +30,8 @@ struct Link {
     confused: bool,
     greetings: u32,
     heard_changes: bool,
+    /// When the first `changes` came.
+    heard_at: Option<Time>,
     /// A `changes` whose `metadata` has not come: when, and its lists.
     pending: Option<(Time, Lists)>,
     /// Arrival of the latest announcements.
@@ -48,6 +50,10 @@ impl Link {
         self.closed_at.is_none()
     }
 
+    fn heard_before(&self, time: Time) -> bool {
+        self.heard_at.is_some_and(|at| at <= time)
+    }
+
     fn heard_between(&self, from: Time, to: Time) -> bool {
         self.arrivals.iter().any(|at| *at > from && *at <= to)
     }
@@ -58,6 +64,17 @@ struct Lists {
     opened: Vec<String>,
     closed: Vec<String>,
     properties: Vec<String>,
+}
+
+impl Lists {
+    /// Each token once a list; doubles are judged by themselves.
+    fn without_doubles(mut self) -> Lists {
+        for list in [&mut self.opened, &mut self.closed, &mut self.properties] {
+            let mut known = BTreeSet::new();
+            list.retain(|token| known.insert(token.clone()));
+        }
+        self
+    }
 }
 
 /// Something that has to be told by a certain time.
@@ -102,6 +119,8 @@ struct Writes {
     maybe_at: Option<Time>,
     /// Names and values of certain writes, to tell a change from a repetition.
     values: BTreeMap<String, Value>,
+    /// Names whose values were shown since then, and when first.
+    shown: BTreeMap<String, Time>,
 }
 
 pub(super) struct Sync {
@@ -167,6 +186,7 @@ impl Sync {
                 confused: false,
                 greetings: 0,
                 heard_changes: false,
+                heard_at: None,
                 pending: None,
                 arrivals: VecDeque::new(),
                 opened: BTreeSet::new(),
@@ -200,12 +220,14 @@ impl Sync {
         };
         let Said::Envelope(envelope) = envelope else {
             writes.maybe_at = Some(seen.at);
+            writes.shown.clear();
             return;
         };
         if !envelope.to.contains(&"server") {
             return;
         }
         writes.maybe_at = Some(seen.at);
+        writes.shown.clear();
         // Other forms of the address are judged by flows of their own.
         let certain = envelope.kind == "properties" && is_certain_write(&envelope, writes);
         if certain && plain && envelope.single {
@@ -222,6 +244,7 @@ impl Sync {
             self.quiet_broken(seen, whole, rulings);
         }
         self.set_rules(seen, &lists, whole, rulings);
+        let lists = lists.without_doubles();
         self.late_news(seen, &lists, rulings);
         let writers: BTreeMap<String, Option<Time>> = self
             .links
@@ -231,6 +254,14 @@ impl Sync {
                 link.token.clone().map(|token| (token, maybe))
             })
             .collect();
+        // Those who came after the reader and went so soon that no check need have fallen between.
+        let here = self.links.get(&seen.link).map(|link| link.opened_at + IN_FLIGHT + self.config.slack);
+        let brief = |link: &Link| {
+            let went = link.closed_at.unwrap_or(seen.at);
+            here.is_some_and(|here| here < link.opened_at) && went.since(link.opened_at) < SYNC_LIMIT
+        };
+        let came: BTreeMap<String, bool> =
+            self.links.values().filter_map(|link| Some((link.token.clone()?, brief(link)))).collect();
         let unknown_is_ours = self.knows_everybody(seen.at);
         let settle = SETTLE + self.config.slack;
         let (certainly, late) = (IN_FLIGHT + self.config.slack, self.late);
@@ -254,13 +285,13 @@ impl Sync {
             }
         }
         for token in &lists.closed {
+            let never_opened = match came.get(token) {
+                Some(brief) => *brief && link.token.as_ref().is_some_and(|own| link.opened.contains(own)),
+                None => unknown_is_ours && seen.at.since(link.opened_at) > settle,
+            };
             if !link.closed.insert(token.clone()) {
                 repeated(seen, "closed", token, whole, rulings);
-            } else if !link.opened.contains(token)
-                && !writers.contains_key(token)
-                && unknown_is_ours
-                && seen.at.since(link.opened_at) > settle
-            {
+            } else if !link.opened.contains(token) && never_opened {
                 rulings.broken(
                     "HANGOUT-CHG-7",
                     seen.from,
@@ -304,6 +335,7 @@ impl Sync {
         }
         rulings.kept("HANGOUT-CHG-6", seen.from, seen.at);
         link.heard_changes = true;
+        link.heard_at.get_or_insert(seen.at);
         link.pending = Some((seen.at, lists));
         link.arrivals.push_back(seen.at);
         while link.arrivals.front().is_some_and(|at| seen.at.since(*at) > STRETCH) {
@@ -439,6 +471,9 @@ impl Sync {
         let confused = self.links.get(&seen.link).is_none_or(|link| link.confused);
         if !confused {
             self.membership(seen, index, &indexes, body, pending.map(|(_, lists)| lists), whole, rulings);
+        }
+        if !confused {
+            self.values(seen, body, whole, rulings);
         }
         if let Some(version) = body.get("version").and_then(Value::as_str) {
             match &self.version {
@@ -630,15 +665,19 @@ impl Sync {
             }
         }
         let same = entries == present;
-        if !same {
-            let odd = entries.symmetric_difference(&present).next().copied().unwrap_or_default();
-            if !self.excused.contains(odd) {
-                say(
-                    "HANGOUT-META-5",
-                    format!("{odd} is in one of `indexes` and `properties` only"),
-                    "an entry in `properties` for each live connection, and for no other",
-                );
-            }
+        // An entry of one that lives is no fault of the entries: it is the list that lacks it.
+        let lives = |token: &str| {
+            self.links.values().any(|link| link.is_open() && link.token.as_deref() == Some(token))
+        };
+        let without = present.difference(&entries).map(|token| (*token, "has no entry in `properties`"));
+        let beyond =
+            entries.difference(&present).map(|token| (*token, "has an entry and is not in `indexes`"));
+        let odd = without
+            .chain(beyond.filter(|(token, _)| !lives(token)))
+            .find(|(token, _)| !self.excused.contains(*token));
+        if let Some((token, what)) = odd {
+            let expected = "an entry in `properties` for each live connection, and for no other";
+            say("HANGOUT-META-5", format!("{token} {what}"), expected);
         }
         if same {
             rulings.kept("HANGOUT-META-5", seen.from, seen.at);
@@ -651,6 +690,37 @@ impl Sync {
         }
         if whole_table && !announced.closed.is_empty() {
             rulings.kept("HANGOUT-META-6", seen.from, seen.at);
+        }
+    }
+
+    /// What was written and shown once is shown in each table until it is written anew.
+    fn values(&mut self, seen: &Seen<'_>, body: &Value, whole: &Value, rulings: &mut Rulings) {
+        let certainly = IN_FLIGHT + self.config.slack;
+        for (id, writes) in &mut self.writes {
+            let Some(link) = self.links.get(id).filter(|link| link.is_open() && !link.confused) else {
+                continue;
+            };
+            let Some(token) = &link.token else { continue };
+            let entry = body.get("properties").and_then(|entries| entries.get(token));
+            for (name, value) in writes.values.iter().filter(|(_, value)| value.is_string()) {
+                let shown = entry.and_then(|entry| entry.get(name));
+                if shown == Some(value) {
+                    // One that was under way when the write was sent shows what was before.
+                    if writes.maybe_at.is_some_and(|wrote| wrote + certainly >= seen.at) {
+                        continue;
+                    }
+                    writes.shown.entry(name.clone()).or_insert(seen.at);
+                } else if shown.is_none()
+                    && writes.shown.get(name).is_some_and(|at| *at + certainly < seen.at)
+                {
+                    let message = format!(
+                        "the property {name:?} of {}, shown before, is not shown to {}",
+                        link.client.name, seen.to.name
+                    );
+                    let expected = "all properties of all connections, each time";
+                    rulings.broken("HANGOUT-META-4", seen.from, seen.at, message, expected, whole.clone());
+                }
+            }
         }
     }
 
@@ -695,7 +765,8 @@ impl Sync {
         let was_there = |link: &Link| match due.kind {
             DueKind::Opened => link.opened_at + IN_FLIGHT <= due.since,
             DueKind::Closed => link.opened_no < due.no && link.opened.contains(&token),
-            DueKind::Written => link.opened_no < due.no,
+            // Who has heard nothing yet may be left out for being new.
+            DueKind::Written => link.opened_no < due.no && link.heard_before(due.since + IN_FLIGHT),
         };
         let listeners: Vec<(LinkId, &Link)> = self
             .links
@@ -707,6 +778,8 @@ impl Sync {
         let name = &about.client.name;
         let expected = format!("{token} in `{list}` within 1 s");
         let somebody_knows = listeners.iter().any(|(_, link)| told(link));
+        // Whether writers are left out, or nobody is told, one alone cannot tell.
+        let alone = due.kind == DueKind::Written && listeners.iter().all(|(id, _)| *id == due.about);
         let mut late = false;
         for (listener, link) in &listeners {
             let reader = &link.client.name;
@@ -714,6 +787,9 @@ impl Sync {
                 for kept in [sync, id, "HANGOUT-SYNC-8"] {
                     rulings.kept(kept, &link.server, due.by);
                 }
+                continue;
+            }
+            if alone {
                 continue;
             }
             let (accused, message) = if somebody_knows {
@@ -759,12 +835,14 @@ impl Sync {
     }
 
     /// Accuses what was never named, unless syncs are late anyway.
-    fn never_named(&mut self, rulings: &mut Rulings) {
+    fn never_named(&mut self, now: Time, rulings: &mut Rulings) {
         for Unnamed { due, listener } in std::mem::take(&mut self.unnamed) {
             let (Some(about), Some(link)) = (self.links.get(&due.about), self.links.get(&listener)) else {
                 continue;
             };
-            if self.late || link.confused || about.confused {
+            // It may still come, late.
+            let soon = now < due.by + 2 * SETTLE;
+            if soon || self.late || link.confused || about.confused {
                 continue;
             }
             let (_, list, id, event) = due.kind.words();
@@ -819,7 +897,9 @@ impl Monitor for Sync {
                 }
             }
             what if from_server => {
-                if let Some(packet) = packet(what).filter(|packet| packet.from == "server") {
+                // What still comes after a goodbye is not read.
+                let open = self.links.get(&seen.link).is_some_and(Link::is_open);
+                if let Some(packet) = packet(what).filter(|packet| open && packet.from == "server") {
                     match packet.kind {
                         "changes" => self.changes(seen, packet.whole, rulings),
                         "metadata" => self.metadata(seen, packet.whole, rulings),
@@ -842,7 +922,7 @@ impl Monitor for Sync {
 
     fn finish(&mut self, now: Time, rulings: &mut Rulings) {
         self.overdue(now, rulings);
-        self.never_named(rulings);
+        self.never_named(now, rulings);
         self.named_alive(now, rulings);
         for link in self.links.values().filter(|link| link.is_open()) {
             if let Some((at, _)) = &link.pending

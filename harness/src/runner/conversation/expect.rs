@@ -24,6 +24,9 @@ const STRANGE_LIMIT: usize = 100;
 /// A message is a failed attempt at what was expected when so large a part of its top level fits.
 const SAME_KIND: f64 = 0.5;
 
+/// A message that a judge has accused already is a failed attempt only when so much of it fits.
+const UNMISTAKABLE: f64 = 0.75;
+
 /// What is waited for on a link.
 #[derive(Clone, Debug)]
 pub(super) enum Expect {
@@ -38,8 +41,6 @@ pub(super) enum Expect {
 /// A step that waits.
 #[derive(Debug)]
 pub(super) struct Expectation {
-    /// The link it looks at; `None` for one that looks at several.
-    link: Option<usize>,
     /// Something stands first in the queue that neither fits nor may be skipped.
     blocked: bool,
     /// Nobody else wants what blocks it either.
@@ -190,11 +191,11 @@ impl Shared {
             if !stale && let Ok(bound) = fits(expect, &arrived.what, bindings) {
                 return Scan::Fits(place, bound);
             }
+            // What was accused already stands in nobody's way, unless it is plainly a failed attempt at this.
+            let aside =
+                background || (arrived.judged && likeness(expect, &arrived.what, bindings) < UNMISTAKABLE);
             // Datagrams have no order: what waits before the one that fits stands in nobody's way.
-            if !background
-                && !self.links[link].is_datagrams()
-                && self.allowed_at(link, &arrived.what).is_none()
-            {
+            if !aside && !self.links[link].is_datagrams() && self.allowed_at(link, &arrived.what).is_none() {
                 return Scan::Blocked(place);
             }
         }
@@ -222,15 +223,9 @@ impl Shared {
 
     /// Takes the message at `place`; what was skipped before it is used up, unless another step that waits at the same
     /// time may want it.
-    fn take(&mut self, id: u64, link: usize, place: usize, side_by_side: bool) -> Option<Arrived> {
+    fn take(&mut self, link: usize, place: usize, side_by_side: bool) -> Option<Arrived> {
         // Steps of the same `in any order` may not have begun to wait yet.
-        if side_by_side
-            || self.links[link].is_datagrams()
-            || self
-                .expectations
-                .iter()
-                .any(|(other, expectation)| *other != id && expectation.link == Some(link))
-        {
+        if side_by_side || self.links[link].is_datagrams() {
             return self.links[link].inbox.remove(place);
         }
         for _ in 0..place {
@@ -242,9 +237,9 @@ impl Shared {
         self.links[link].inbox.pop_front()
     }
 
-    pub(super) fn register(&mut self, link: Option<usize>) -> u64 {
+    pub(super) fn register(&mut self) -> u64 {
         self.next_expectation += 1;
-        self.expectations.insert(self.next_expectation, Expectation { link, blocked: false, failed: false });
+        self.expectations.insert(self.next_expectation, Expectation { blocked: false, failed: false });
         self.next_expectation
     }
 
@@ -288,7 +283,7 @@ impl Shared {
         let scan = self.scan(link, expect, &scope.bindings.borrow(), since);
         match scan {
             Scan::Fits(place, bound) => {
-                let arrived = self.take(id, link, place, scope.side_by_side)?;
+                let arrived = self.take(link, place, scope.side_by_side)?;
                 *scope.bindings.borrow_mut() = bound;
                 Some(Ok(arrived))
             }
@@ -321,7 +316,7 @@ pub(super) async fn expect(
         }
     };
     loop {
-        let id = shared.borrow_mut().register(Some(link));
+        let id = shared.borrow_mut().register();
         let found = wait_for(shared, Some(hard), |shared| shared.look(id, link, &expect, scope, since)).await;
         let shared = &mut *shared.borrow_mut();
         shared.unregister(id);

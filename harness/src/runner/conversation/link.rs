@@ -41,6 +41,8 @@ pub(super) enum Stage {
 pub(super) struct Arrived {
     pub(super) at: Time,
     pub(super) what: Arrival,
+    /// A judge has accused it already: that nobody expected it need not be said as well.
+    pub(super) judged: bool,
 }
 
 /// What arrived.

@@ -102,6 +102,8 @@ pub enum Ending {
     Flow(String),
     /// The target sends without end.
     Flooded(String),
+    /// The party under test speaks another edition.
+    OtherEdition(String),
     /// The run was cut short.
     Interrupted,
 }
@@ -379,6 +381,12 @@ impl Conversation {
                     self.steps_ended(flood);
                     break;
                 }
+                if let Some(text) = shared.rulings.other_edition.clone() {
+                    drop(shared);
+                    self.task = None;
+                    self.steps_ended(Ending::OtherEdition(text));
+                    break;
+                }
             }
             match task::poll_once(task) {
                 Poll::Ready(result) => {
@@ -620,28 +628,28 @@ impl Shared {
         let as_seen = parsed.as_ref().map_err(|error| *error);
         schema::judge_text(&self.protocol, edition, from, to, &text, as_seen, self.now, &mut findings);
         // What is no message at all was judged as that, and answers no arrow.
-        let judged = !findings.is_empty() && matches!(parsed, Err(monitor::NotJson::Malformed));
-        self.findings_from(findings);
-        self.observe(index, true, &What::Text { text: &text, json: as_seen });
+        let nothing = !findings.is_empty() && matches!(parsed, Err(monitor::NotJson::Malformed));
+        let mut judged = self.findings_from(findings);
+        judged |= self.observe(index, true, &What::Text { text: &text, json: as_seen });
         self.note(index, true, json::cut(&text, TRANSCRIBED));
-        if !judged {
-            self.arrived(index, Arrival::Text { text, json: parsed });
+        if !nothing {
+            self.arrived(index, Arrival::Text { text, json: parsed }, judged);
         }
     }
 
     fn queue(&mut self, index: usize, arrival: Arrival) {
         self.note(index, true, arrival.describe());
-        self.arrived(index, arrival);
+        self.arrived(index, arrival, false);
     }
 
-    fn arrived(&mut self, index: usize, what: Arrival) {
+    fn arrived(&mut self, index: usize, what: Arrival, judged: bool) {
         self.received += 1;
         let at = self.now;
         let bindings = Rc::clone(&self.ignoring_bindings);
         let bindings = bindings.borrow();
         let ignoring = &self.plan.ignoring;
         let background = |arrival: &Arrival| expect::is_background(arrival, ignoring, &bindings);
-        self.swamped |= !self.links[index].push(Arrived { at, what }, background);
+        self.swamped |= !self.links[index].push(Arrived { at, what, judged }, background);
     }
 
     /// Writes a line of the transcript.
@@ -658,8 +666,8 @@ impl Shared {
         self.transcript.push(line);
     }
 
-    /// Shows the monitors something.
-    fn observe(&mut self, index: usize, from_watched: bool, what: &What<'_>) {
+    /// Shows the monitors something. True when they accuse a message for it.
+    fn observe(&mut self, index: usize, from_watched: bool, what: &What<'_>) -> bool {
         let link = &self.links[index];
         let (from, to) = if from_watched { (link.watched, link.played) } else { (link.played, link.watched) };
         let ours =
@@ -677,7 +685,7 @@ impl Shared {
         for monitor in &mut self.monitors {
             monitor.observe(&seen, &mut self.rulings);
         }
-        self.collect_rulings();
+        self.collect_rulings()
     }
 
     fn monitors_due(&mut self) {
@@ -690,13 +698,17 @@ impl Shared {
         self.collect_rulings();
     }
 
-    fn collect_rulings(&mut self) {
+    fn collect_rulings(&mut self) -> bool {
         let findings = std::mem::take(&mut self.rulings.findings);
-        self.findings_from(findings);
+        self.findings_from(findings)
     }
 
-    fn findings_from(&mut self, findings: Vec<Finding>) {
+    /// Records findings. True when one of them accuses a message, not something that did not come.
+    fn findings_from(&mut self, findings: Vec<Finding>) -> bool {
+        let accuses = |finding: &Finding| finding.ruling == Ruling::Broken && !finding.actual.is_null();
+        let judged = findings.iter().any(accuses);
         findings.into_iter().for_each(|finding| self.find(finding));
+        judged
     }
 
     /// Records what a judge said; what is said again in other words about the same requirement is said once.
@@ -727,11 +739,19 @@ impl Shared {
                 let message = matches!(item.what, Arrival::Text { .. } | Arrival::Binary(_));
                 // Bystanders are there to be served; what else reaches them is the business of the flow's own cast.
                 let bystander = self.links[index].played >= self.plan.cast.len();
-                if !message || bystander || self.is_background(&item.what) || self.take_allowed(index, &item.what) {
+                let aside = bystander || item.judged || self.is_background(&item.what);
+                if !message || aside || self.take_allowed(index, &item.what) {
                     continue;
                 }
                 let link = &self.links[index];
-                let Some(requirement) = self.plan.unexpected.clone() else { continue };
+                // Those of a `served` conversation have nothing to do with what the flow is about.
+                let of_flow = link.played < self.plan.cast.len();
+                let default = || {
+                    let default = self.protocol.settings.unexpected.clone();
+                    default.filter(|id| self.protocol.catalogue.binds(id, &self.plan.role))
+                };
+                let unexpected = if of_flow { self.plan.unexpected.clone() } else { default() };
+                let Some(requirement) = unexpected.filter(|_| !self.plan.settings.shared) else { continue };
                 let receiver = self.parties[link.played].name.clone();
                 let finding = Finding {
                     requirement: Some(requirement),

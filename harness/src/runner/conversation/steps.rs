@@ -723,7 +723,8 @@ async fn accept(
         let settings = &shared.plan.settings;
         // A program that was just started may take its time to connect for the first time.
         let known = shared.links.iter().any(|link| link.watched == who);
-        let patience = shared.now + if known { settings.timeout } else { settings.timeout.max(settings.startup) };
+        let patience =
+            shared.now + if known { settings.timeout } else { settings.timeout.max(settings.startup) };
         // A `within` may be more patient than the run.
         scope
             .window
@@ -1086,6 +1087,7 @@ impl Shared {
     fn disturbance(&self, link: usize) -> Option<usize> {
         self.links[link].inbox.iter().position(|arrived| {
             matches!(arrived.what, Arrival::Text { .. } | Arrival::Binary(_))
+                && !arrived.judged
                 && !self.is_background(&arrived.what)
         })
     }
@@ -1162,7 +1164,7 @@ async fn either(
         branches.iter().map(|branch| guard(shared, scope, &branch.block, began)).collect();
     let patience = guards.iter().filter_map(|guard| guard.until()).max();
     let until = patience.unwrap_or(began).max(began + shared.borrow().plan.settings.timeout);
-    let id = shared.borrow_mut().register(None);
+    let id = shared.borrow_mut().register();
     let chosen = wait_for(shared, Some(until), |shared| {
         for guard in &guards {
             if let Guard::Silence { until, .. } | Guard::Time(until) = guard {

@@ -95,7 +95,7 @@ impl Master {
         }
         out.accept(link, None);
         let counter = if self.has(Fault::SharedCounter) { Rc::clone(&self.counter) } else { Rc::default() };
-        let mut line = Line::counted_by(link, counter);
+        let mut line = Line::counted_by(link, counter).faulty(&self.config.faults);
         line.send("hello", &object([("version", Value::from(self.config.version.as_str()))]), out);
         let phase = Phase::AwaitRegister { since: now };
         self.connections.insert(link, Connection { line, phase, heard: None });
@@ -234,13 +234,19 @@ impl Master {
                     self.close(link, &CloseReason::InvalidHandshake, None, out);
                     return;
                 }
+                if self.has(Fault::RefusesReturn) && self.cluster.knows(id) {
+                    self.close(link, &CloseReason::InvalidHandshake, None, out);
+                    return;
+                }
                 if let Some(older) = self.cluster.link_of(id)
                     && older != link
                     && !self.has(Fault::KeepsOlderConnection)
                 {
                     self.close(older, &CloseReason::RegisteredAgain, None, out);
                 }
-                self.cluster.arrived(id, registration.agent, registration.version, name, link);
+                let tells = self.has(Fault::TellsTokens);
+                let agent = registration.token.filter(|_| tells).unwrap_or(registration.agent);
+                self.cluster.arrived(id, agent, registration.version, name, link);
                 out.event(MasterEvent::SlaveRegistered(id));
                 Phase::Slave { id, series: Default::default() }
             }
@@ -304,7 +310,12 @@ impl Master {
             Ok(Kind::Response) => self.response(now, link, &envelope, out),
             Ok(_) if self.has(Fault::ServesNobodyWhileWaiting) && self.is_waiting(link) => {}
             Ok(Kind::Request(stem)) => self.serve(now, link, stem, &envelope, out),
-            Ok(Kind::Event) => self.event(now, link, &envelope, out),
+            Ok(Kind::Event) => {
+                self.event(now, link, &envelope, out);
+                if let Some(stem) = kind.strip_suffix("_event").filter(|_| self.has(Fault::RepliesToEvents)) {
+                    self.respond(link, stem, envelope.seq, Ok(Map::new()), out);
+                }
+            }
             Err(_) if self.has(Fault::IgnoresInvalid) => {}
             Err(Illegal::NoValidator)
                 if self.has(Fault::IgnoresWrongDirection)

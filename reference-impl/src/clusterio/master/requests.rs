@@ -96,7 +96,7 @@ impl Master {
             config.forget_unknown(self.config.plugins);
         }
         let id = config.id();
-        if self.cluster.instances.contains_key(&id) {
+        if self.cluster.instances.contains_key(&id) && !self.has(Fault::OverwritesInstances) {
             return Served::failed(format!("there is an instance {id} already"));
         }
         self.cluster.instances.insert(id, config);
@@ -113,9 +113,14 @@ impl Master {
     ) -> Served {
         let id = integer(envelope, "instance_id");
         let plugins = self.config.plugins;
+        let (protects, forgets) = (!self.has(Fault::SetsProtectedFields), self.has(Fault::ForgetsFields));
         let Some(config) = self.cluster.instances.get_mut(&id) else { return unknown_instance(envelope) };
-        if let Err(error) = config.set(text(envelope, "field"), text(envelope, "value"), plugins) {
+        let mut changed = config.clone();
+        if let Err(error) = changed.set(text(envelope, "field"), text(envelope, "value"), plugins, protects) {
             return Served::failed(error);
+        }
+        if !forgets {
+            *config = changed;
         }
         let slave = config.assigned_slave().and_then(|slave| self.cluster.link_of(slave));
         match slave {

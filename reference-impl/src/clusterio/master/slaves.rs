@@ -99,9 +99,10 @@ impl Master {
     /// To every control that subscribed to the instance (4.7).
     fn output(&mut self, envelope: &Envelope, out: &mut Outbox<MasterEvent>) {
         let Some(instance) = envelope.data.get("instance_id").and_then(whole) else { return };
+        let leaks = self.has(Fault::LeaksOutput);
         for connection in self.connections.values_mut() {
             if let Phase::Control { subscriptions } = &connection.phase
-                && subscriptions.contains(&instance)
+                && (subscriptions.contains(&instance) || leaks)
             {
                 connection.line.send(&envelope.kind, &envelope.data, out);
             }

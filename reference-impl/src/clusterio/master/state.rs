@@ -74,6 +74,11 @@ impl Cluster {
         self.slaves.remove(&id);
     }
 
+    /// True for a slave that has been here.
+    pub(super) fn knows(&self, id: i64) -> bool {
+        self.slaves.contains_key(&id)
+    }
+
     /// The link of a slave that is connected.
     pub(super) fn link_of(&self, id: i64) -> Option<LinkId> {
         self.slaves.get(&id)?.link

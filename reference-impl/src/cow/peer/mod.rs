@@ -6,6 +6,7 @@ mod commands;
 mod stimulus;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Map, Number, Value};
 
@@ -16,6 +17,9 @@ use super::message::{Command, Heard, PeerId, PeerMessage, StoreKey, SyncType, Ta
 use super::relay::closing_answer;
 use super::state::{Delta, MergeRules, Record, Stores, Wins, compare};
 use crate::machine::{Frame, Input, LinkId, Machine, Message, Outbox, Request, Time, WireFault};
+
+/// How long a fault waits for its id before it speaks.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// What a peer tells its owner (section 3.2).
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +49,7 @@ enum State {
     /// Asked for a connection.
     Connecting,
     /// Open, but without an id. Nothing is sent.
-    Waiting { link: LinkId },
+    Waiting { link: LinkId, since: Time },
     /// Has an id.
     Joined { link: LinkId, id: PeerId },
     /// Said goodbye.
@@ -71,6 +75,8 @@ pub struct Peer {
     saw_other_alpha: bool,
     /// Who announced itself last; a fault answers to it.
     latest: Option<PeerId>,
+    /// A fault that speaks first has not done so yet.
+    impatient: bool,
 }
 
 impl Peer {
@@ -80,6 +86,7 @@ impl Peer {
         for (store, id, record) in &config.records {
             stores.put(store, id, record.clone());
         }
+        let impatient = config.faults.contains(&Fault::SpeaksFirst);
         Peer {
             config,
             state: State::Offline { reconnect_at: Some(Time::ZERO) },
@@ -90,6 +97,7 @@ impl Peer {
             first_id: None,
             saw_other_alpha: false,
             latest: None,
+            impatient,
         }
     }
 
@@ -126,19 +134,23 @@ impl Peer {
         out.connect(link, request);
     }
 
-    fn opened(&mut self, link: LinkId, out: &mut Outbox<PeerEvent>) {
+    fn opened(&mut self, now: Time, link: LinkId, out: &mut Outbox<PeerEvent>) {
         if self.leaving {
             out.close(link, Some(1000), "");
             self.state = State::Leaving;
             return;
         }
-        self.state = State::Waiting { link };
-        if self.has(Fault::SpeaksFirst) {
-            let nobody = PeerId::from_value(&Value::from(1)).expect("1 is an id");
-            let mut payload = about(&StoreKey::herd(SyncType::Users), None);
-            payload.insert("list".to_owned(), Value::Array(Vec::new()));
-            out.send(link, Message::Text(peer_says(&nobody, None, "newList", Value::Object(payload))));
-        }
+        self.state = State::Waiting { link, since: now };
+    }
+
+    /// A planted fault does not wait for its id.
+    fn speak_first(&mut self, out: &mut Outbox<PeerEvent>) {
+        let State::Waiting { link, .. } = self.state else { return };
+        self.impatient = false;
+        let nobody = PeerId::from_value(&Value::from(1)).expect("1 is an id");
+        let mut payload = about(&StoreKey::herd(SyncType::Users), None);
+        payload.insert("list".to_owned(), Value::Array(Vec::new()));
+        out.send(link, Message::Text(peer_says(&nobody, None, "newList", Value::Object(payload))));
     }
 
     /// Says something, if it has joined.
@@ -522,19 +534,17 @@ impl Machine for Peer {
 
     fn handle(&mut self, now: Time, input: Input<'_, PeerCommand>, out: &mut Outbox<PeerEvent>) {
         match input {
-            Input::Opened { link } => self.opened(link, out),
+            Input::Opened { link } => self.opened(now, link, out),
             Input::Refused { .. } => self.lost(now, out),
             Input::Received { link, frame } => self.received(now, link, frame, out),
             Input::Closing { link, code, .. } => out.close(link, Some(closing_answer(code)), ""),
             Input::Closed { .. } => self.lost(now, out),
             Input::Command(command) => self.act(now, command, out),
-            Input::Tick => {
-                if let State::Offline { reconnect_at: Some(at) } = self.state
-                    && at <= now
-                {
-                    self.connect(out);
-                }
-            }
+            Input::Tick => match self.state {
+                State::Offline { reconnect_at: Some(at) } if at <= now => self.connect(out),
+                State::Waiting { .. } if self.impatient => self.speak_first(out),
+                _ => {}
+            },
             // Nobody connects to a peer, and it knows no datagrams.
             Input::Requested { .. }
             | Input::Bound { .. }
@@ -546,6 +556,7 @@ impl Machine for Peer {
     fn deadline(&self) -> Option<Time> {
         match self.state {
             State::Offline { reconnect_at } => reconnect_at,
+            State::Waiting { since, .. } if self.impatient => Some(since + PATIENCE),
             _ => None,
         }
     }

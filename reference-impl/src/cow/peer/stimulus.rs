@@ -83,7 +83,7 @@ impl Peer {
         match command {
             PeerCommand::Change { store, id, data } => self.change(now, &store, &id, Some(data), false, out),
             PeerCommand::Close => match self.state {
-                State::Waiting { link } | State::Joined { link, .. } => self.leave(link, out),
+                State::Waiting { link, .. } | State::Joined { link, .. } => self.leave(link, out),
                 _ => {
                     self.leaving = true;
                     if matches!(self.state, State::Offline { .. }) {

@@ -156,7 +156,13 @@ impl Node {
 
     /// Makes the other end of a path known at its new address and greets it there at once, from the new socket.
     fn knock(&mut self, now: Time, peer: SocketAddrV4, socket: SocketId, out: &mut Out) {
-        let socket = if self.has(Fault::PunchesFromOrdinary) { ORDINARY } else { socket };
+        let asked = self.paths.asked.iter().any(|asked| asked.socket == socket);
+        let has = |as_a, as_b| self.has(if asked { as_a } else { as_b });
+        if has(Fault::ADoesNotCome, Fault::BDoesNotKnock) {
+            return;
+        }
+        let astray = has(Fault::AComesFromOrdinary, Fault::BKnocksFromOrdinary);
+        let socket = if astray { ORDINARY } else { socket };
         self.peers.know(now, peer, socket, false);
         self.greet(now, peer, out);
     }

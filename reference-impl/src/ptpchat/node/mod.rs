@@ -153,7 +153,8 @@ impl Node {
             }
         }
         match message {
-            Message::Hello { .. } | Message::Relay | Message::Nack { .. } => {}
+            Message::Relay => self.planted_relay(from, out),
+            Message::Hello { .. } | Message::Nack { .. } => {}
             Message::Ack { msg_id } => {
                 if let Some(copy) = msg_id.and_then(|id| self.deliveries.acknowledge(id, from)) {
                     out.event(NodeEvent::Delivered(copy.msg_id));
@@ -221,6 +222,9 @@ impl Node {
     /// Nobody is spoken to at that machine any more.
     fn forget(&mut self, gone: &Peer, out: &mut Out) {
         out.event(NodeEvent::Gone(gone.address));
+        if self.has(Fault::ListsTheGone) {
+            self.planted.gone.push(Route { node_id: gone.id, address: Some(gone.address), hops: None });
+        }
         if gone.socket != ORDINARY && !self.peers.iter().any(|peer| peer.socket == gone.socket) {
             self.path_over(gone, out);
         }
@@ -240,7 +244,8 @@ impl Node {
         // Nobody is greeted twice in a breath because it came to be known just before the others' turn.
         let breath = self.config.hello / 2;
         let greeting = self.greeting().encode(self.config.edition);
-        for peer in self.peers.iter_mut().filter(|peer| peer.is_greeted()) {
+        let config = &self.config;
+        for peer in self.peers.iter_mut().filter(|peer| peer.is_greeted() && planted::greets(config, peer)) {
             if peer.greeted.is_none_or(|greeted| now >= greeted + breath) {
                 peer.greeted = Some(now);
                 out.send_to(peer.socket, peer.address.into(), greeting.clone());
@@ -267,8 +272,10 @@ impl Node {
     fn route_all(&mut self, out: &mut Out) {
         let named = self.config.edition == Edition::Udp201603;
         let heard: Vec<&Peer> = self.peers.iter().filter(|peer| peer.is_alive()).collect();
-        let listed: Vec<Route> = heard
+        let listed: Vec<Route> = self
+            .peers
             .iter()
+            .filter(|peer| peer.is_alive() || self.has(Fault::ListsTheGone))
             .filter(|peer| peer.id.is_some() || !named)
             .map(|peer| {
                 self.planted_route(Route { node_id: peer.id, address: Some(peer.address), hops: None })
@@ -305,7 +312,7 @@ impl Node {
         }
         if hello {
             if !self.has(Fault::ForgetsNobody) {
-                for gone in self.peers.age(now, self.config.dead) {
+                for gone in self.peers.age(now, planted::dead(&self.config)) {
                     self.forget(&gone, out);
                 }
             }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::super::config::Fault;
+use super::super::config::{Fault, NodeConfig};
 use super::super::error::DecodeError;
 use super::super::guid::Guid;
 use super::super::message::{Chat, Connect, Ids, Message, Route};
-use super::super::peers::Standing;
+use super::super::peers::{Peer, Standing};
 use super::{Node, ORDINARY, Out, State};
 use crate::machine::{SocketId, Time};
 
@@ -18,6 +18,11 @@ const CROWD: usize = 500;
 /// Silence that a node takes offence at.
 const SILENCE: Duration = Duration::from_secs(3);
 
+/// When a node rests that does, and how long.
+const REST_AT: Duration = Duration::from_millis(8900);
+const REST: Duration = Duration::from_millis(2500);
+/// Silence that is too long for a node without patience.
+const BREATH: Duration = Duration::from_millis(1500);
 /// The longest datagram that every node reads (section 5).
 const DATAGRAM: usize = 8192;
 
@@ -28,9 +33,23 @@ pub(super) struct Memory {
     pub(super) local_port: u16,
     /// A message was acknowledged since the last HELLO.
     pub(super) acked_this_turn: bool,
+    /// Machines that are gone.
+    pub(super) gone: Vec<Route>,
     elsewhere: Option<SocketId>,
     deaf: bool,
     acknowledged: Vec<Guid>,
+}
+
+/// False for whom a fault leaves out of the greetings.
+pub(super) fn greets(config: &NodeConfig, peer: &Peer) -> bool {
+    let gone = matches!(peer.standing, Standing::Stale { .. });
+    !(config.faults.contains(&Fault::GreetsNoStrangers) && !peer.configured)
+        && !(config.faults.contains(&Fault::ForgetsAtOnce) && gone)
+}
+
+/// The silence after which a machine counts as gone.
+pub(super) fn dead(config: &NodeConfig) -> Duration {
+    if config.faults.contains(&Fault::ForgetsAtOnce) { BREATH } else { config.dead }
 }
 
 impl Node {
@@ -83,6 +102,7 @@ impl Node {
                 Fault::NoUnknownFields,
                 fields.is_some_and(|fields| fields.keys().any(|field| !FIELDS.contains(&field.as_str()))),
             )
+            || minds(Fault::OneBadEntrySpoilsAll, verb == "ROUTING" && has_bad_entry(fields))
             || minds(Fault::NoAttachments, fields.is_some_and(|fields| fields.contains_key("attachment")))
             || minds(
                 Fault::MessageNeedsAll,
@@ -204,11 +224,20 @@ impl Node {
         }
     }
 
+    pub(super) fn planted_relay(&self, from: SocketAddrV4, out: &mut Out) {
+        if self.has(Fault::ForwardsRelay) {
+            for peer in self.peers.iter().filter(|peer| peer.address != from) {
+                self.send(peer.socket, peer.address, &Message::Relay, out);
+            }
+        }
+    }
+
     /// True when somebody's silence keeps this node from greeting at all.
     pub(super) fn planted_silence(&self, now: Time) -> bool {
         let silent =
             |standing| matches!(standing, Standing::Alive { last_seen } if now >= last_seen + SILENCE);
-        self.has(Fault::DeadMachineStopsGreeting) && self.peers.iter().any(|peer| silent(peer.standing))
+        let rest = now.since_start() > REST_AT && now.since_start() < REST_AT + REST;
+        self.has(Fault::TakesARest) && rest || self.has(Fault::DeadMachineStopsGreeting) && self.peers.iter().any(|peer| silent(peer.standing))
     }
 
     pub(super) fn planted_crowd(&mut self) {
@@ -255,6 +284,16 @@ impl Node {
             self.send(ORDINARY, other.address, &Message::Connect(connect), out);
         }
     }
+}
+
+fn has_bad_entry(fields: Option<&Map<String, Value>>) -> bool {
+    let entries = fields.and_then(|fields| fields.get("nodes")).and_then(Value::as_array);
+    let good = |entry: &Value| {
+        let text = |field: &str| entry.get(field).and_then(Value::as_str);
+        text("node_id").and_then(Guid::parse).is_some()
+            && text("address").is_some_and(|text| text.contains(':'))
+    };
+    entries.is_some_and(|entries| !entries.iter().all(good))
 }
 
 /// How the document prints CONNECT's verb.

@@ -1,0 +1,201 @@
+//! Requests get one response each, events none (sections 2.5 and 7).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use flowproof_reference::machine::{LinkId, Time};
+use serde_json::Value;
+
+use super::plain::is_plain;
+use super::{ANSWER, Message, integer, message, sides};
+use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen, What};
+
+/// Requests that their receiver answers by itself, without asking somebody else.
+const DIRECT: &[&str] = &[
+    "list_slaves",
+    "list_instances",
+    "set_instance_output_subscriptions",
+    "get_instance_config",
+    "statistics_exporter:get_metrics",
+];
+
+struct Asked {
+    stem: String,
+    seq: i64,
+    at: Time,
+    answered: bool,
+    overdue: bool,
+}
+
+/// What one side of a link has been asked and told by the other.
+struct Ear {
+    party: Party,
+    asked: Vec<Asked>,
+    /// Numbers and stems of events told to it.
+    told: Vec<(i64, String)>,
+    open: bool,
+}
+
+pub(super) struct Answers {
+    slack: Duration,
+    ears: BTreeMap<(LinkId, String), Ear>,
+    /// Links on which something was sent that may be answered in many ways.
+    strange: Vec<LinkId>,
+}
+
+impl Answers {
+    pub(super) fn new(config: &MonitorConfig) -> Self {
+        Answers { slack: config.slack, ears: BTreeMap::new(), strange: Vec::new() }
+    }
+
+    fn ear(&mut self, link: LinkId, party: &Party) -> &mut Ear {
+        let fresh = || Ear { party: party.clone(), asked: Vec::new(), told: Vec::new(), open: true };
+        self.ears.entry((link, party.name.clone())).or_insert_with(fresh)
+    }
+
+    /// A response of `seen.from`: which request is it for?
+    fn response(&mut self, seen: &Seen<'_>, message: Message<'_>, stem: &str, rulings: &mut Rulings) {
+        let strange = self.strange.contains(&seen.link);
+        let ear = self.ear(seen.link, seen.from);
+        let to = message.data.get("seq").and_then(integer);
+        let (party, at) = (seen.from, seen.at);
+        let actual = || message.whole.clone();
+        let same = |asked: &Asked| Some(asked.seq) == to;
+        if let Some(asked) =
+            ear.asked.iter_mut().find(|asked| !asked.answered && same(asked) && asked.stem == stem)
+        {
+            asked.answered = true;
+            for id in ["CLUSTERIO-REQ-1", "CLUSTERIO-REQ-2", "CLUSTERIO-REQ-3", "CLUSTERIO-REQ-4"] {
+                rulings.kept(id, party, at);
+            }
+        } else if ear.asked.iter().any(|asked| same(asked) && asked.stem == stem) {
+            let text = format!("the `{stem}_request` is responded to a second time");
+            rulings.broken("CLUSTERIO-REQ-2", party, at, text, "one response", actual());
+        } else if let Some(asked) = ear.asked.iter_mut().find(|asked| !asked.answered && same(asked)) {
+            asked.answered = true;
+            let text = format!("a `{}_request` is answered with `{}`", asked.stem, message.kind);
+            let expected = format!("`{}_response`", asked.stem);
+            rulings.broken("CLUSTERIO-REQ-3", party, at, text, expected, actual());
+        } else if ear.told.iter().any(|(_, told)| told == stem) {
+            let text = format!("the event `{stem}` is replied to with `{}`", message.kind);
+            rulings.broken("CLUSTERIO-EVT-1", party, at, text, "no reply", actual());
+        } else if let Some(asked) = ear.asked.iter_mut().find(|asked| !asked.answered && asked.stem == stem) {
+            asked.answered = true;
+            let text = format!(
+                "the response refers to {}, the request has the number {}",
+                message.data.get("seq").unwrap_or(&Value::Null),
+                asked.seq
+            );
+            rulings.broken("CLUSTERIO-REQ-4", party, at, text, format!("data.seq {}", asked.seq), actual());
+        } else if let Some((_, told)) = ear.told.iter().find(|(seq, _)| Some(*seq) == to) {
+            let text = format!("the event `{told}` is replied to with `{}`", message.kind);
+            rulings.broken("CLUSTERIO-EVT-1", party, at, text, "no reply", actual());
+        } else if !strange {
+            let text = "a response to a request that nobody made";
+            rulings.broken("CLUSTERIO-REQ-4", party, at, text, "data.seq of a request", actual());
+        }
+    }
+
+    fn judge_overdue(&mut self, now: Time, limit: Duration, rulings: &mut Rulings) {
+        for ((link, _), ear) in &mut self.ears {
+            if !ear.open || self.strange.contains(link) {
+                continue;
+            }
+            for asked in ear.asked.iter_mut().filter(|asked| !asked.answered && !asked.overdue) {
+                if now.since(asked.at) >= limit && DIRECT.contains(&asked.stem.as_str()) {
+                    asked.overdue = true;
+                    let text = format!("the `{}_request` number {} is not answered", asked.stem, asked.seq);
+                    let expected = "a response within 5 s";
+                    rulings.broken("CLUSTERIO-REQ-1", &ear.party, now, text, expected, Value::Null);
+                }
+            }
+        }
+    }
+}
+
+impl Monitor for Answers {
+    fn observe(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
+        if sides(seen).is_none() {
+            return;
+        }
+        match &seen.what {
+            What::Closing { .. } | What::Closed => {
+                for ((link, _), ear) in &mut self.ears {
+                    ear.open &= *link != seen.link;
+                }
+            }
+            What::Binary(_) | What::Raw(_) | What::Stalled if !seen.from.under_test => {
+                self.strange.push(seen.link)
+            }
+            _ => {}
+        }
+        let Some(message) = message(&seen.what) else {
+            if matches!(seen.what, What::Text { .. }) && !seen.from.under_test {
+                self.strange.push(seen.link);
+            }
+            return;
+        };
+        if message.kind == "close" {
+            for ((link, _), ear) in &mut self.ears {
+                ear.open &= *link != seen.link;
+            }
+            return;
+        }
+        if let Some(stem) = message.kind.strip_suffix("_response") {
+            if seen.from.under_test {
+                self.response(seen, message, stem, rulings);
+            }
+            return;
+        }
+        // A message of another kind that refers to an event by its number is a reply as well.
+        if seen.from.under_test
+            && let Some(to) = message.data.get("seq").and_then(integer)
+        {
+            let ear = self.ear(seen.link, seen.from);
+            if let Some((_, told)) = ear.told.iter().find(|(seq, _)| *seq == to) {
+                let text = format!("the event `{told}` is replied to with `{}`", message.kind);
+                let actual = message.whole.clone();
+                rulings.broken("CLUSTERIO-EVT-1", seen.from, seen.at, text, "no reply", actual);
+            }
+        }
+        let Some(seq) = message.seq else { return };
+        let at = seen.at;
+        if let Some(stem) = message.kind.strip_suffix("_request") {
+            // Anything else may be answered with `close` (A15, A16).
+            let plain = is_plain(seen.from, seen.to, &message);
+            let stem = stem.to_owned();
+            self.ear(seen.link, seen.to).asked.push(Asked {
+                stem,
+                seq,
+                at,
+                answered: false,
+                overdue: !plain,
+            });
+        } else if let Some(stem) = message.kind.strip_suffix("_event") {
+            self.ear(seen.link, seen.to).told.push((seq, stem.to_owned()));
+        } else if !matches!(message.kind, "hello" | "ready" | "register_slave" | "register_control") {
+            self.strange.push(seen.link);
+        }
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        let limit = ANSWER + self.slack;
+        let open = self.ears.iter().filter(|((link, _), ear)| ear.open && !self.strange.contains(link));
+        open.flat_map(|(_, ear)| &ear.asked)
+            .filter(|asked| !asked.answered && !asked.overdue && DIRECT.contains(&asked.stem.as_str()))
+            .map(|asked| asked.at + limit)
+            .min()
+    }
+
+    fn due(&mut self, now: Time, rulings: &mut Rulings) {
+        self.judge_overdue(now, ANSWER + self.slack, rulings);
+    }
+
+    fn finish(&mut self, now: Time, rulings: &mut Rulings) {
+        // A flow that waited for the answer has waited no longer than this.
+        self.judge_overdue(now, ANSWER, rulings);
+        for ear in self.ears.values().filter(|ear| ear.open && !ear.told.is_empty()) {
+            rulings.kept("CLUSTERIO-EVT-1", &ear.party, now);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Why somebody said `close` who had no reason to: what it was sent last was plainly well-formed, so it left over
+//! something that it has to take (SEQ-5, EVT-8, REQ-8, REQ-10). A response may be of a wrong form, so nothing is
+//! concluded from one.
+
+use std::collections::BTreeMap;
+
+use flowproof_reference::machine::{LinkId, Time};
+
+use super::plain::is_plain;
+use super::{Message, integer, message, sides};
+use crate::monitor::{Monitor, Party, Rulings, Seen, What};
+
+/// What a side was sent last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Last {
+    Event(String),
+    Request {
+        stem: String,
+        seq: i64,
+        failed: bool,
+    },
+    /// A response to a request of its own.
+    Response,
+}
+
+#[derive(Default)]
+struct Side {
+    ready: bool,
+    /// Something was sent to it that is not plain.
+    strange: bool,
+    last: Option<Last>,
+    /// The number of the last message to it, and whether it followed the one before.
+    heard: Option<i64>,
+    leapt: bool,
+    /// Its own requests that are not answered.
+    asking: Vec<(String, i64)>,
+    gone: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Leavings {
+    /// By the one who is judged.
+    sides: BTreeMap<(LinkId, String), Side>,
+}
+
+impl Leavings {
+    fn heard(&mut self, link: LinkId, from: &Party, to: &Party, read: Option<Message<'_>>) {
+        let side = self.sides.entry((link, to.name.clone())).or_default();
+        let Some(message) = read else {
+            side.strange = true;
+            return;
+        };
+        side.leapt = match (side.heard, message.seq) {
+            (Some(before), Some(now)) => now != before.saturating_add(1),
+            (None, Some(_)) => false,
+            (_, None) => true,
+        };
+        side.heard = message.seq.or(side.heard);
+        match message.kind {
+            "hello" | "register_slave" | "register_control" => return,
+            "ready" => {
+                side.ready = true;
+                return;
+            }
+            _ => {}
+        }
+        let stem_of = |suffix: &str| message.kind.strip_suffix(suffix).map(str::to_owned);
+        let plain = is_plain(from, to, &message);
+        side.last = if let Some(stem) = stem_of("_event").filter(|_| plain) {
+            Some(Last::Event(stem))
+        } else if let (Some(stem), Some(seq)) = (stem_of("_request").filter(|_| plain), message.seq) {
+            Some(Last::Request { stem, seq, failed: false })
+        } else if let Some(stem) = stem_of("_response") {
+            let to = message.data.get("seq").and_then(integer);
+            let found = side.asking.iter().position(|(known, seq)| *known == stem && Some(*seq) == to);
+            found.map(|place| {
+                side.asking.remove(place);
+                Last::Response
+            })
+        } else {
+            None
+        };
+        side.strange |= side.last.is_none();
+    }
+
+    fn said(&mut self, seen: &Seen<'_>, message: Message<'_>, rulings: &mut Rulings) {
+        let side = self.sides.entry((seen.link, seen.from.name.clone())).or_default();
+        let (party, at) = (seen.from, seen.at);
+        if let (Some(stem), Some(seq)) = (message.kind.strip_suffix("_request"), message.seq) {
+            side.asking.push((stem.to_owned(), seq));
+        }
+        if let (Some(stem), true) =
+            (message.kind.strip_suffix("_response"), message.data.contains_key("error"))
+            && let Some(Last::Request { stem: asked, seq, failed }) = &mut side.last
+            && asked == stem
+            && message.data.get("seq").and_then(integer) == Some(*seq)
+        {
+            *failed = true;
+        }
+        // A client becomes ready when it is told so, a master's side when it says so.
+        side.ready |= message.kind == "ready";
+        if message.kind != "close" || side.gone || side.strange || !side.ready {
+            return;
+        }
+        side.gone = true;
+        let actual = message.whole.clone();
+        let (requirement, why) = match &side.last {
+            Some(Last::Event(_) | Last::Request { .. }) if side.leapt => {
+                ("CLUSTERIO-SEQ-5", "a number that does not follow the one before".to_owned())
+            }
+            Some(Last::Request { stem, failed: true, .. }) => {
+                ("CLUSTERIO-REQ-10", format!("a `{stem}_request` that failed"))
+            }
+            Some(Last::Event(stem)) if !side.asking.is_empty() => {
+                ("CLUSTERIO-REQ-8", format!("the event `{stem}_event` while it waits for an answer"))
+            }
+            Some(Last::Event(stem)) => ("CLUSTERIO-EVT-8", format!("the event `{stem}_event`")),
+            _ => return,
+        };
+        let text = format!("{} says `close` over {why}", party.name);
+        rulings.broken(requirement, party, at, text, "that the link goes on", actual);
+    }
+}
+
+impl Monitor for Leavings {
+    fn observe(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
+        if sides(seen).is_none() {
+            return;
+        }
+        match &seen.what {
+            What::Text { .. } => {
+                let read = message(&seen.what);
+                if let Some(message) = read {
+                    self.said(seen, message, rulings);
+                }
+                self.heard(seen.link, seen.from, seen.to, read);
+            }
+            What::Binary(_) | What::Raw(_) | What::Stalled => self.heard(seen.link, seen.from, seen.to, None),
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self, _now: Time, _rulings: &mut Rulings) {}
+}

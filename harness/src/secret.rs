@@ -1,0 +1,157 @@
+//! Values that must not be printed: they are taken out of everything a run tells before anybody sees it.
+
+use serde_json::{Map, Value};
+
+use crate::runner::event::RunEvent;
+use crate::runner::verdict::FlowResult;
+
+/// So much of a secret at the end of a text that was cut is still a secret.
+const BEGINNING: usize = 4;
+
+/// Secrets by the names of their variables.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets {
+    /// Every way a secret may be written, longest first, with what stands for it.
+    forms: Vec<(String, String)>,
+}
+
+impl Secrets {
+    /// From names and values; an empty value is no secret.
+    pub fn new<'a>(secrets: impl IntoIterator<Item = (&'a String, &'a String)>) -> Secrets {
+        let mut forms: Vec<(String, String)> = Vec::new();
+        for (name, value) in secrets {
+            let stand_in = format!("<secret {name}>");
+            let json = Value::from(value.as_str()).to_string();
+            let debug = format!("{value:?}");
+            for form in
+                [value.as_str(), &json[1..json.len() - 1], &debug[1..debug.len() - 1], &percent(value)]
+            {
+                if !form.is_empty() && !forms.iter().any(|(known, _)| known == form) {
+                    forms.push((form.to_owned(), stand_in.clone()));
+                }
+            }
+        }
+        forms.sort_by_key(|(form, _)| std::cmp::Reverse(form.len()));
+        Secrets { forms }
+    }
+
+    /// A text without secrets.
+    pub fn hide(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (form, stand_in) in &self.forms {
+            if text.contains(form.as_str()) {
+                text = text.replace(form.as_str(), stand_in);
+            }
+            self.hide_beginnings(&mut text, form, stand_in);
+        }
+        text
+    }
+
+    /// Where a text was cut (`…`), the beginning of a secret may be left.
+    fn hide_beginnings(&self, text: &mut String, form: &str, stand_in: &str) {
+        let cuts: Vec<usize> = text.match_indices('…').map(|(place, _)| place).rev().collect();
+        for cut in cuts {
+            let beginning = form
+                .char_indices()
+                .rev()
+                .map(|(end, _)| &form[..end])
+                .take_while(|beginning| beginning.len() >= BEGINNING)
+                .find(|beginning| text[..cut].ends_with(*beginning));
+            if let Some(beginning) = beginning {
+                text.replace_range(cut - beginning.len()..cut, stand_in);
+            }
+        }
+    }
+
+    fn hide_value(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => *text = self.hide(text),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.hide_value(item)),
+            Value::Object(members) => {
+                let hidden = std::mem::take(members).into_iter().map(|(key, mut value)| {
+                    self.hide_value(&mut value);
+                    (self.hide(&key), value)
+                });
+                *members = hidden.collect::<Map<String, Value>>();
+            }
+            Value::Number(number) => {
+                let text = number.to_string();
+                if let Some((_, stand_in)) = self.forms.iter().find(|(form, _)| *form == text) {
+                    *value = Value::from(stand_in.as_str());
+                }
+            }
+            Value::Null | Value::Bool(_) => {}
+        }
+    }
+
+    /// Takes the secrets out of what a run tells.
+    pub fn hide_event(&self, event: &mut RunEvent) {
+        if self.forms.is_empty() {
+            return;
+        }
+        match event {
+            RunEvent::Begun { target, skipped, .. } => {
+                target.address = self.hide(&target.address);
+                *skipped = std::mem::take(skipped)
+                    .into_iter()
+                    .map(|(reason, count)| (self.hide(&reason), count))
+                    .collect();
+            }
+            RunEvent::FlowEnded(flow) => self.hide_flow(flow),
+            RunEvent::FlowStarted { .. } | RunEvent::Ended { .. } => {}
+        }
+    }
+
+    fn hide_flow(&self, flow: &mut FlowResult) {
+        flow.reason = flow.reason.as_deref().map(|reason| self.hide(reason));
+        for finding in &mut flow.findings {
+            finding.message = self.hide(&finding.message);
+            finding.expected = self.hide(&finding.expected);
+            self.hide_value(&mut finding.actual);
+        }
+        flow.transcript.each_text(|text| *text = self.hide(text));
+    }
+}
+
+/// As it stands in a URL.
+fn percent(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_hidden_however_it_is_written() {
+        let (name, value) = ("token".to_owned(), "p\"w/ord é".to_owned());
+        let secrets = Secrets::new([(&name, &value)]);
+        for text in [
+            "x p\"w/ord é y".to_owned(),
+            serde_json::json!({"a": value}).to_string(),
+            format!("connects to /?t={}", percent(&value)),
+            format!("{value:?}"),
+        ] {
+            let hidden = secrets.hide(&text);
+            assert!(hidden.contains("<secret token>") && !hidden.contains("ord"), "{hidden}");
+        }
+        assert_eq!(secrets.hide("say p\"w/o… (900 bytes)"), "say <secret token>… (900 bytes)");
+        assert_eq!(secrets.hide("nothing"), "nothing");
+    }
+
+    #[test]
+    fn a_secret_number_is_hidden_too() {
+        let (name, value) = ("pin".to_owned(), "4711".to_owned());
+        let mut found = serde_json::json!({"4711": [4711, 47110], "a": "x4711"});
+        Secrets::new([(&name, &value)]).hide_value(&mut found);
+        assert_eq!(found, serde_json::json!({"<secret pin>": ["<secret pin>", 47110], "a": "x<secret pin>"}));
+    }
+}
