@@ -507,7 +507,7 @@ link = "https://example.org/7"
             ("protocol = \"hangaut\"", "did you mean `hangout`?"),
             ("protocoll = \"hangout\"", "did you mean `protocol`?"),
             ("", "add: protocol = "),
-            ("protocol = \"hangout\"\nedition = \"v9\"", "there are: v1"),
+            ("protocol = \"hangout\"\nedition = \"v9\"", "did you mean `v1`?"),
             ("protocol = \"hangout\"\n[target]\nrole = \"sever\"", "did you mean `server`?"),
             ("protocol = \"hangout\"\n[target]\nurl = \"ws://x/\"\nexec = \"y\"", "not both"),
             ("protocol = \"hangout\"\n[target]\ntimeout = \"soon\"", "durations are written"),

@@ -209,7 +209,8 @@ impl Settings {
 
     /// The names of all settings.
     pub fn setting_names(&self) -> impl Iterator<Item = &String> {
-        self.settings.keys().chain(self.edition_settings.values().flat_map(BTreeMap::keys))
+        let of_editions = self.edition_settings.values().flat_map(BTreeMap::keys);
+        self.settings.keys().chain(of_editions).chain(self.reference.keys())
     }
 }
 
@@ -322,14 +323,49 @@ pub struct Timing {
     pub timeout: Duration,
 }
 
+/// One requirement for all roles, or one for each: `"X-1"`, or `{ server = "X-1", client = "X-2" }`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(untagged)]
+pub enum OfRoles {
+    /// None.
+    #[default]
+    Nobody,
+    /// The same for all.
+    All(String),
+    /// By role.
+    Each(BTreeMap<String, String>),
+}
+
+impl OfRoles {
+    /// The requirement that binds `role`.
+    pub fn of(&self, role: &str) -> Option<&str> {
+        match self {
+            OfRoles::Nobody => None,
+            OfRoles::All(id) => Some(id),
+            OfRoles::Each(ids) => ids.get(role).map(String::as_str),
+        }
+    }
+
+    /// True when `id` is among them.
+    pub fn names(&self, id: &str) -> bool {
+        match self {
+            OfRoles::Nobody => false,
+            OfRoles::All(known) => known == id,
+            OfRoles::Each(ids) => ids.values().any(|known| known == id),
+        }
+    }
+}
+
 /// Rules of the wire that hold for every message; each names the requirement it judges.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Wire {
     /// Every message is one JSON object.
-    pub json_object: Option<String>,
+    #[serde(default)]
+    pub json_object: OfRoles,
     /// Every message is a text frame.
-    pub text_frames: Option<String>,
+    #[serde(default)]
+    pub text_frames: OfRoles,
 }
 
 #[derive(Clone, Debug, Deserialize)]

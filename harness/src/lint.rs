@@ -61,7 +61,17 @@ pub fn problems(file: &FlowFile, protocol: &Protocol) -> Vec<Diagnostic> {
 }
 
 fn projections(file: &FlowFile, protocol: &Protocol, context: &Context) -> Vec<Diagnostic> {
-    let judged = context.roles.iter().filter(|(role, _)| plan::judges_role(file, protocol, role));
+    // A role that only stands in for a more general one has no participant of its own in such a flow.
+    let named = |role: &str| {
+        file.flow.header.iter().any(|line| match &line.item {
+            HeaderItem::Cast(members) => {
+                members.iter().any(|member| member.role.as_ref().unwrap_or(&member.name).text == role)
+            }
+            _ => false,
+        })
+    };
+    let judged =
+        context.roles.iter().filter(|(role, _)| named(role) && plan::judges_role(file, protocol, role));
     judged.flat_map(|(role, _)| check_projection(&file.flow, context, role)).collect()
 }
 

@@ -91,7 +91,9 @@ impl Running {
             assert!(Instant::now() < until, "it hangs");
             thread::sleep(Duration::from_millis(5));
         };
-        let all = |lines: &mpsc::Receiver<String>| lines.iter().fold(String::new(), |text, line| text + &line + "\n");
+        let all = |lines: &mpsc::Receiver<String>| {
+            lines.iter().fold(String::new(), |text, line| text + &line + "\n")
+        };
         Ran { code: status.code(), stdout: all(&self.stdout), stderr: all(&self.stderr) }
     }
 }
@@ -126,7 +128,10 @@ fn flowproof(args: &[&str]) -> Ran {
 fn check(args: &[&str], code: i32) -> Ran {
     let ran = flowproof(args);
     assert_eq!(ran.code, Some(code), "flowproof {}\n{ran:#?}", args.join(" "));
-    assert!(!ran.stdout.contains('\u{1b}') && !ran.stderr.contains('\u{1b}'), "no colours in a pipe: {ran:#?}");
+    assert!(
+        !ran.stdout.contains('\u{1b}') && !ran.stderr.contains('\u{1b}'),
+        "no colours in a pipe: {ran:#?}"
+    );
     ran
 }
 
@@ -173,7 +178,8 @@ fn check_schema(report: &Value) {
 /// The names of the flows that ended so.
 fn with_verdict(report: &Value, verdict: &str) -> Vec<String> {
     let flows = report["flows"].as_array().cloned().unwrap_or_default();
-    let named = flows.iter().filter(|flow| flow["verdict"] == verdict).filter_map(|flow| flow["name"].as_str());
+    let named =
+        flows.iter().filter(|flow| flow["verdict"] == verdict).filter_map(|flow| flow["name"].as_str());
     named.map(str::to_owned).collect()
 }
 
@@ -243,7 +249,9 @@ fn list_shows_each_flow_with_its_roles_and_what_it_is_about() {
 fn explain_tells_what_a_requirement_says_and_who_watches_it() {
     for id in ["HANGOUT-RELAY-2", "hangout-relay-2"] {
         let ran = check(&["explain", id], OK);
-        for part in ["HANGOUT-RELAY-2 (MUST, binds the server)", "how it is seen", "flows  ", "monitor", "--filter"] {
+        for part in
+            ["HANGOUT-RELAY-2 (MUST, binds the server)", "how it is seen", "flows  ", "monitor", "--filter"]
+        {
             assert!(ran.stdout.contains(part), "no {part:?} in {}", ran.stdout);
         }
     }
@@ -261,7 +269,10 @@ fn show_prints_the_flow_as_it_stands() {
 
 #[test]
 fn a_misspelt_name_gets_a_suggestion() {
-    check_usage(&["explain", "HANGOUT-RELY-2"], &["no requirement `HANGOUT-RELY-2`", "did you mean `HANGOUT-RELAY-2`?"]);
+    check_usage(
+        &["explain", "HANGOUT-RELY-2"],
+        &["no requirement `HANGOUT-RELY-2`", "did you mean `HANGOUT-RELAY-2`?"],
+    );
     check_usage(&["explain", "COMPLETELY-ELSE"], &["no requirement", "`flowproof coverage` lists them all"]);
     check_usage(&["show", "hangout", "relay/ecko"], &["no flow `relay/ecko`", "did you mean `relay/echo`?"]);
     check_usage(&["test", "hangoud"], &["no protocol `hangoud`", "did you mean `hangout`?"]);
@@ -274,7 +285,8 @@ fn a_misspelt_name_gets_a_suggestion() {
 #[test]
 fn coverage_shows_a_watcher_or_a_reason_for_each_requirement() {
     let ran = check(&["coverage", "hangout"], OK);
-    let rows: Vec<&str> = ran.stdout.lines().filter(|line| line.trim_start().starts_with("HANGOUT-")).collect();
+    let rows: Vec<&str> =
+        ran.stdout.lines().filter(|line| line.trim_start().starts_with("HANGOUT-")).collect();
     assert!(rows.len() > 70, "{}", ran.stdout);
     for row in rows {
         let (untested, flows) = (row.contains("untested: "), row.contains(" flows"));
@@ -291,7 +303,10 @@ fn sinners_are_a_table_or_json() {
     let rows = rows.as_array().expect("an array");
     assert_eq!(rows.len(), 1);
     let keys: BTreeSet<&str> = rows[0].as_object().expect("of objects").keys().map(String::as_str).collect();
-    assert!(keys.is_superset(&BTreeSet::from(["protocol", "name", "requirement", "role", "caught", "stray"])), "{keys:?}");
+    assert!(
+        keys.is_superset(&BTreeSet::from(["protocol", "name", "requirement", "role", "caught", "stray"])),
+        "{keys:?}"
+    );
     assert_eq!(rows[0]["requirement"], "HANGOUT-PING-2");
     assert_eq!(rows[0]["caught"], true);
     assert_eq!(rows[0]["stray"], serde_json::json!([]));
@@ -318,7 +333,11 @@ fn fmt_says_what_it_would_change_and_changes_it_when_asked() {
     fs::write(&file, "protocol hangout\ncast\n->").expect("it can be written");
     let broken = check(&["fmt", word(&file)], USAGE);
     assert!(broken.stderr.contains("ugly.flow"), "{}", broken.stderr);
-    assert_eq!(fs::read_to_string(&file).expect("it is there"), "protocol hangout\ncast\n->", "a broken file stays");
+    assert_eq!(
+        fs::read_to_string(&file).expect("it is there"),
+        "protocol hangout\ncast\n->",
+        "a broken file stays"
+    );
     check_usage(&["fmt", "there/is/no.flow"], &["there/is/no.flow"]);
 }
 
@@ -332,7 +351,15 @@ fn lint_tells_all_errors_with_place_and_hint_and_runs_nothing() {
     let folder = folder("lint");
     fs::write(folder.join("wrong.flow"), WRONG).expect("it can be written");
     let ran = check(&["lint", word(&folder)], USAGE);
-    for part in ["wrong.flow:6", "`alice`", "wrong.flow:7", "`HANGOUT-META-1`", "wrong.flow:8", "`bob`", "1 files, 3 errors"] {
+    for part in [
+        "wrong.flow:6",
+        "`alice`",
+        "wrong.flow:7",
+        "`HANGOUT-META-1`",
+        "wrong.flow:8",
+        "`bob`",
+        "1 files, 3 errors",
+    ] {
         assert!(ran.stdout.contains(part), "no {part:?} in {}", ran.stdout);
     }
     let corpus = check(&["lint"], OK);
@@ -386,8 +413,12 @@ fn a_corpus_with_a_wrong_flow_runs_nothing() {
 #[test]
 fn all_built_in_references_pass() {
     let report = check_report(&["test"], OK);
-    let protocols: Vec<&str> =
-        report.as_array().expect("several reports").iter().filter_map(|report| report["protocol"].as_str()).collect();
+    let protocols: Vec<&str> = report
+        .as_array()
+        .expect("several reports")
+        .iter()
+        .filter_map(|report| report["protocol"].as_str())
+        .collect();
     assert!(protocols.contains(&"hangout"), "{protocols:?}");
     for report in report.as_array().expect("several reports") {
         assert_eq!(report["target"]["kind"], "reference");
@@ -401,7 +432,8 @@ fn filters_and_tags_choose_flows() {
     let chosen: BTreeSet<String> = names(&report).into_iter().collect();
     assert!(chosen.contains("relay/echo"), "{chosen:?}");
     assert!(chosen.iter().all(|name| name == "relay/echo" || name.starts_with("wire/")), "{chosen:?}");
-    let untested = report["requirements"].as_array().expect("an array").iter().find(|one| one["id"] == "HANGOUT-PING-1");
+    let untested =
+        report["requirements"].as_array().expect("an array").iter().find(|one| one["id"] == "HANGOUT-PING-1");
     assert_eq!(untested.expect("each requirement is told of")["verdict"], "untested");
     let report = check_report(&["test", "hangout", "--tag", "background"], OK);
     assert!(names(&report).iter().all(|name| name.starts_with("ping/")), "{:?}", names(&report));
@@ -426,7 +458,8 @@ fn shards_share_out_all_flows() {
 #[test]
 fn a_should_counts_only_when_strict() {
     // It breaks a SHOULD.
-    let words = ["test", "hangout", "--sinner", "no-pong", "--role", "server", "--filter", "ping/answers-pings"];
+    let words =
+        ["test", "hangout", "--sinner", "no-pong", "--role", "server", "--filter", "ping/answers-pings"];
     let report = check_report(&words, OK);
     assert_eq!(report["summary"]["warn"], 1);
     assert_eq!(report["target"]["address"], "sinner no-pong");
@@ -443,19 +476,27 @@ fn bail_stops_at_the_first_fail() {
 
 #[test]
 fn a_budget_that_is_used_up_skips_the_rest_with_that_reason() {
-    let report = check_report(&["test", "hangout", "--filter", "relay/", "--budget", "0ms", "--jobs", "1"], NOTHING_JUDGED);
+    let report = check_report(
+        &["test", "hangout", "--filter", "relay/", "--budget", "0ms", "--jobs", "1"],
+        NOTHING_JUDGED,
+    );
     let flows = report["flows"].as_array().expect("an array");
-    assert!(flows.iter().all(|flow| flow["verdict"] == "skip" && flow["reason"].as_str().is_some_and(|reason| reason.contains("--budget"))));
+    assert!(flows.iter().all(|flow| flow["verdict"] == "skip"
+        && flow["reason"].as_str().is_some_and(|reason| reason.contains("--budget"))));
 }
 
 #[test]
 fn the_same_seed_gives_the_same_conversation() {
     let transcript = |seed: &str, run: &str| {
         let folder = folder(&format!("seed-{seed}-{run}"));
-        let words = ["test", "hangout", "--role", "server", "--filter", "relay/any-payload#object", "--report-dir"];
+        let words =
+            ["test", "hangout", "--role", "server", "--filter", "relay/any-payload#object", "--report-dir"];
         check(&[&words[..], &[word(&folder), "--seed", seed]].concat(), OK);
-        let mut files: Vec<PathBuf> =
-            fs::read_dir(folder.join("transcripts")).expect("it was written").flatten().map(|file| file.path()).collect();
+        let mut files: Vec<PathBuf> = fs::read_dir(folder.join("transcripts"))
+            .expect("it was written")
+            .flatten()
+            .map(|file| file.path())
+            .collect();
         files.sort();
         files.iter().map(|file| fs::read_to_string(file).expect("it is text")).collect::<String>()
     };
@@ -487,11 +528,28 @@ fn variables_reach_the_flows() {
 
 #[test]
 fn quiet_and_verbose_print_less_and_more() {
-    let words = ["test", "hangout", "--role", "server", "--filter", "relay/echo", "--filter", "ping/answers-pings", "--sinner", "no-pong"];
+    let words = [
+        "test",
+        "hangout",
+        "--role",
+        "server",
+        "--filter",
+        "relay/echo",
+        "--filter",
+        "ping/answers-pings",
+        "--sinner",
+        "no-pong",
+    ];
     let usual = check(&words, OK).stdout;
-    assert!(usual.contains("pass") && usual.contains("relay/echo") && usual.contains("HANGOUT-PING-2"), "{usual}");
+    assert!(
+        usual.contains("pass") && usual.contains("relay/echo") && usual.contains("HANGOUT-PING-2"),
+        "{usual}"
+    );
     let quiet = check(&[&words[..], &["--quiet"]].concat(), OK).stdout;
-    assert!(!quiet.contains("relay/echo") && quiet.contains("HANGOUT-PING-2") && quiet.len() < usual.len(), "{quiet}");
+    assert!(
+        !quiet.contains("relay/echo") && quiet.contains("HANGOUT-PING-2") && quiet.len() < usual.len(),
+        "{quiet}"
+    );
     let verbose = check(&[&words[..], &["--verbose"]].concat(), OK).stdout;
     assert!(verbose.contains("to everybody") && verbose.len() > usual.len(), "{verbose}");
 }
@@ -513,7 +571,18 @@ fn logs_and_report_folders_hold_the_run() {
     let folder = folder("logs");
     let log = folder.join("run.jsonl");
     let reports = folder.join("reports");
-    let words = ["test", "hangout", "--role", "server", "--filter", "relay/", "--log", word(&log), "--report-dir", word(&reports)];
+    let words = [
+        "test",
+        "hangout",
+        "--role",
+        "server",
+        "--filter",
+        "relay/",
+        "--log",
+        word(&log),
+        "--report-dir",
+        word(&reports),
+    ];
     let report = check_report(&words, OK);
     let events: Vec<Value> = fs::read_to_string(&log)
         .expect("it was written")
@@ -524,7 +593,8 @@ fn logs_and_report_folders_hold_the_run() {
     assert_eq!((kinds("begun"), kinds("ended")), (1, 1));
     assert_eq!(kinds("flow-ended"), names(&report).len());
     let written: Value =
-        serde_json::from_str(&fs::read_to_string(reports.join("report.json")).expect("it was written")).expect("JSON");
+        serde_json::from_str(&fs::read_to_string(reports.join("report.json")).expect("it was written"))
+            .expect("JSON");
     check_schema(&written);
     assert_eq!(names(&written), names(&report));
     let transcripts = fs::read_dir(reports.join("transcripts")).expect("it was written").count();
@@ -545,7 +615,10 @@ fn wrong_use_says_what_is_right() {
     check_usage(&["test", "hangout", "ws://127.0.0.1:99999"], &["`99999` is not a port"]);
     check_usage(&["test", "hangout", "--timeout", "soon"], &["500ms"]);
     check_usage(&["test", "hangout", "--exec", "my-server"], &["where to listen", "{port}"]);
-    check_usage(&["test", "hangout", "--role", "client", "--exec", "my-client"], &["where to connect to", "{url}"]);
+    check_usage(
+        &["test", "hangout", "--role", "client", "--exec", "my-client"],
+        &["where to connect to", "{url}"],
+    );
     check_usage(&["serve", "hangout", "--role", "client"], &["--url"]);
 }
 
@@ -577,7 +650,8 @@ fn a_served_sinner_is_accused_of_its_one_requirement() {
     assert_eq!(accused(&report), BTreeSet::from(["HANGOUT-PROP-8".to_owned()]));
     drop(server);
     let (server, url) = serve(&["--sinner", "server-in-any-case"]);
-    let report = check_report(&["test", "hangout", &url, "--filter", "address/", "--filter", "sender/"], FAIL);
+    let report =
+        check_report(&["test", "hangout", &url, "--filter", "address/", "--filter", "sender/"], FAIL);
     assert_eq!(accused(&report), BTreeSet::from(["HANGOUT-ADDR-6".to_owned()]));
     drop(server);
 }
@@ -599,7 +673,10 @@ fn a_server_is_started_for_each_worker_and_stopped_with_all_it_started() {
     let starts = folder.join("starts");
     let marker = "86399.25";
     let command = format!("echo one >> '{}'; sleep {marker} & {}", word(&starts), reference(""));
-    let report = check_report(&["test", "hangout", "--exec", &command, "--filter", "relay/any-payload", "--jobs", "3"], OK);
+    let report = check_report(
+        &["test", "hangout", "--exec", &command, "--filter", "relay/any-payload", "--jobs", "3"],
+        OK,
+    );
     assert_eq!(report["target"]["kind"], "exec");
     assert_eq!(with_verdict(&report, "pass"), names(&report));
     let starts = fs::read_to_string(&starts).expect("it was started").lines().count();
@@ -614,7 +691,18 @@ fn a_server_that_dies_is_started_anew_and_its_death_is_judged() {
     let command = format!("echo one >> '{}'; {}", word(&starts), reference("--sinner dies-of-wrong-shape"));
     let words = ["test", "hangout", "--exec", &command, "--jobs", "1"];
     let report = check_report(
-        &[&words[..], &["--filter", "robust/wrong-shape#to-object", "--filter", "robust/payload-missing", "--filter", "wire/"]].concat(),
+        &[
+            &words[..],
+            &[
+                "--filter",
+                "robust/wrong-shape#to-object",
+                "--filter",
+                "robust/payload-missing",
+                "--filter",
+                "wire/",
+            ],
+        ]
+        .concat(),
         FAIL,
     );
     assert_eq!(accused(&report), BTreeSet::from(["HANGOUT-ROBUST-2".to_owned()]), "{report:#}");
@@ -627,7 +715,11 @@ fn a_server_that_dies_is_started_anew_and_its_death_is_judged() {
 fn a_program_that_ends_before_it_listens_is_told_with_its_last_words() {
     let command = "echo 'the database is missing' >&2; exit 7; : {port}";
     let ran = check(&["test", "hangout", "--exec", command], NOTHING_JUDGED);
-    assert!(ran.stdout.contains("the database is missing") && ran.stdout.contains("exit status: 7"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("the database is missing") && ran.stdout.contains("exit status: 7"),
+        "{}",
+        ran.stdout
+    );
     let report = check_report(&["test", "hangout", "--exec", command], NOTHING_JUDGED);
     assert_eq!(accused(&report), BTreeSet::new());
 }
@@ -635,8 +727,13 @@ fn a_program_that_ends_before_it_listens_is_told_with_its_last_words() {
 #[test]
 fn a_program_that_never_listens_is_waited_for_once() {
     let command = "echo 'still thinking'; exec sleep 600; : {port}";
-    let ran = check(&["test", "hangout", "--exec", command, "--startup", "1s", "--jobs", "2"], NOTHING_JUDGED);
-    assert!(ran.stdout.contains("does not listen on port") && ran.stdout.contains("still thinking"), "{}", ran.stdout);
+    let ran =
+        check(&["test", "hangout", "--exec", command, "--startup", "1s", "--jobs", "2"], NOTHING_JUDGED);
+    assert!(
+        ran.stdout.contains("does not listen on port") && ran.stdout.contains("still thinking"),
+        "{}",
+        ran.stdout
+    );
 }
 
 #[test]
@@ -652,7 +749,18 @@ fn a_program_that_is_not_there_is_nobodys_fail() {
 #[test]
 fn the_reference_client_passes_as_a_program() {
     let command = format!("'{}' serve hangout --role client --url {{url}}", env!("CARGO_BIN_EXE_flowproof"));
-    let words = ["test", "hangout", "--role", "client", "--exec", &command, "--filter", "client/sends", "--filter", "client/answers"];
+    let words = [
+        "test",
+        "hangout",
+        "--role",
+        "client",
+        "--exec",
+        &command,
+        "--filter",
+        "client/sends",
+        "--filter",
+        "client/answers",
+    ];
     let report = check_report(&words, OK);
     assert_eq!(with_verdict(&report, "pass"), names(&report));
     assert!(report["summary"]["pass"].as_u64() > Some(5), "{report:#}");
@@ -673,8 +781,12 @@ fn clients_that_misbehave_get_a_clear_verdict() {
         ("breaks the framing", shell(&format!("{upgrade}; exec cat /dev/zero >&3")), FAIL),
     ];
     for (name, command, code) in cases {
-        let words = ["test", "hangout", "--role", "client", "--exec", &command, "--startup", "2s", "--timeout", "1s"];
-        let report = check_report(&[&words[..], &["--filter", "client/left-alone", "--filter", "client/answers"]].concat(), code);
+        let words =
+            ["test", "hangout", "--role", "client", "--exec", &command, "--startup", "2s", "--timeout", "1s"];
+        let report = check_report(
+            &[&words[..], &["--filter", "client/left-alone", "--filter", "client/answers"]].concat(),
+            code,
+        );
         for flow in report["flows"].as_array().expect("an array") {
             assert_ne!(flow["verdict"], "error", "{name}: {flow:#}");
         }
@@ -689,7 +801,18 @@ fn an_interrupted_run_reports_what_it_found_and_leaves_nothing_behind() {
         let reports = folder(&format!("interrupted-{marker}"));
         let command = format!("sleep {marker} & {}", reference(""));
         let running = Running::start(&[
-            "test", "hangout", "--exec", &command, "--jobs", "4", "--report-dir", word(&reports), "--filter", "ping/", "--filter", "wire/",
+            "test",
+            "hangout",
+            "--exec",
+            &command,
+            "--jobs",
+            "4",
+            "--report-dir",
+            word(&reports),
+            "--filter",
+            "ping/",
+            "--filter",
+            "wire/",
         ]);
         // The long watches run, and one that is short has ended.
         running.line_with("wire/");
@@ -714,7 +837,8 @@ fn a_second_interrupt_ends_at_once_and_still_leaves_nothing_behind() {
     // This program does not end when it is asked to.
     let marker = "86396.25";
     let command = format!("trap '' TERM; sleep {marker} & {}; wait", reference(""));
-    let running = Running::start(&["test", "hangout", "--exec", &command, "--jobs", "1", "--filter", "ping/every"]);
+    let running =
+        Running::start(&["test", "hangout", "--exec", &command, "--jobs", "1", "--filter", "ping/every"]);
     let until = Instant::now() + PATIENCE;
     while !sleeps(marker) {
         assert!(Instant::now() < until, "it was not started");

@@ -13,8 +13,6 @@ use std::time::{Duration, Instant};
 
 use flowproof_reference::machine::Message;
 use flowproof_reference::transport::websocket::{WebSocketConfig, WebSocketEnd, WireEvent};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 
 /// Whoever runs longer hangs.
@@ -113,7 +111,6 @@ fn words<'a>(target: &[&'a str], format: &'a str) -> Vec<&'a str> {
 fn check(target: &[&str], code: i32) -> Value {
     let ran = finish(start(&words(target, "json")));
     let report = ran.report();
-    eprintln!("{} KiB at most; {}", ran.peak_kib, verdicts(&report));
     assert_eq!(ran.status.code(), Some(code), "{}\n{report:#}\n{}", ran.status, ran.stderr);
     check_report(&report);
     for flow in report["flows"].as_array().expect("flows are a list") {
@@ -558,7 +555,9 @@ fn flows_beside_a_hostile_connection_are_still_judged() {
 fn announced(server: &mut Child) -> SocketAddr {
     let mut line = Vec::new();
     let stdout = server.stdout.as_mut().expect("piped");
-    for byte in stdout.bytes().map_while(Result::ok).take_while(|byte| *byte != b'\n') {
+    for byte in
+        std::io::BufReader::new(stdout).bytes().map_while(Result::ok).take_while(|byte| *byte != b'\n')
+    {
         line.push(byte);
     }
     let line = String::from_utf8(line).expect("it prints UTF-8");

@@ -6,5 +6,6 @@ pub mod cow;
 pub mod driver;
 pub mod hangout;
 pub mod machine;
+pub mod polfan;
 pub mod ptpchat;
 pub mod transport;

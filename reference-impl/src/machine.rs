@@ -90,6 +90,14 @@ pub enum Input<'a, C> {
         /// The HTTP status of the refusal, if the other side got as far as giving one.
         status: Option<u16>,
     },
+    /// The answer to a plain HTTP request that the machine made with [`Outbox::connect`]. The last input about this
+    /// link.
+    Answered {
+        /// The link of the request.
+        link: LinkId,
+        /// The answer.
+        response: &'a Response,
+    },
     /// Something arrived on an open link.
     Received {
         /// Where it arrived.
@@ -194,6 +202,11 @@ pub struct Request {
 }
 
 impl Request {
+    /// True for a request that asks for an answer, not for a WebSocket.
+    pub fn is_plain(&self) -> bool {
+        !self.upgrade && !self.method.is_empty()
+    }
+
     /// The first value of a header; `name` in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
@@ -228,7 +241,8 @@ pub enum Action<E> {
         /// The answer.
         response: Response,
     },
-    /// Asks for a connection to the other side; answered by [`Input::Opened`] or [`Input::Refused`].
+    /// Asks for a connection to the other side; answered by [`Input::Opened`] or [`Input::Refused`]. A request with a
+    /// method and without `upgrade` is a plain HTTP request, answered by [`Input::Answered`] or [`Input::Refused`].
     Connect {
         /// The number the new link is to have.
         link: LinkId,

@@ -8,7 +8,7 @@ const UPGRADE: &str = "GET /chat?room=1 HTTP/1.1\r\nHost: localhost\r\nUpgrade: 
     Connection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-const SMALL: WebSocketConfig = WebSocketConfig { max_message: 200, max_head: 1024 };
+const SMALL: WebSocketConfig = WebSocketConfig { max_message: 200, max_head: 1024, max_body: 200 };
 
 fn events(end: &mut WebSocketEnd) -> Vec<WireEvent> {
     std::iter::from_fn(|| end.poll()).collect()

@@ -170,7 +170,7 @@ fn judges(protocol: &Protocol, id: &str) -> Vec<String> {
         judges.push(format!("schema/{}", rule.schema));
     }
     let wire = &protocol.settings.wire;
-    if wire.json_object.as_deref() == Some(id) || wire.text_frames.as_deref() == Some(id) {
+    if wire.json_object.names(id) || wire.text_frames.names(id) {
         judges.push("every message".to_owned());
     }
     if monitor::watched(&protocol.settings.name).contains(&id) {

@@ -611,8 +611,21 @@ fn write_object(out: &mut String, members: &[Member], broken: Option<usize>) {
     out.push('}');
 }
 
+/// A string as it is written. What a reader would not see, or could not tell from something else, is escaped.
 fn quote(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let mut quoted = String::new();
+    for c in serde_json::Value::from(text).to_string().chars() {
+        let unseen = c.is_control()
+            || matches!(c, '\u{a0}' | '\u{ad}' | '\u{300}'..='\u{36f}' | '\u{1100}'..='\u{11ff}' | '\u{2000}'..='\u{206f}')
+            || matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{10000}'..);
+        if unseen {
+            let mut units = [0; 2];
+            quoted.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            quoted.push(c);
+        }
+    }
+    quoted
 }
 
 fn type_word(word: TypeWord) -> &'static str {

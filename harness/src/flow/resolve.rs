@@ -204,6 +204,21 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// True for a plain HTTP message, which needs no connection made before it; also for one that a table holds.
+    fn travels_alone(&self, payload: &Payload) -> bool {
+        let is_http =
+            |payload: &Payload| matches!(payload, Payload::HttpRequest { .. } | Payload::HttpResponse { .. });
+        let Payload::Json(Pattern { kind: PatternKind::Variable { name, .. }, .. }) = payload else {
+            return is_http(payload);
+        };
+        self.flow.header.iter().any(|line| {
+            let HeaderItem::Examples(table) = &line.item else { return false };
+            let column = table.columns.iter().position(|column| column.text == name.text);
+            column
+                .is_some_and(|column| table.rows.iter().filter_map(|row| row.cells.get(column)).any(is_http))
+        })
+    }
+
     fn step(&mut self, step: &'a Step, bound: &mut BoundNames) {
         match &step.kind {
             StepKind::Arrow { from, to, payload } => {
@@ -217,6 +232,7 @@ impl<'a> Checker<'a> {
                 if both_known
                     && !self.context.datagrams
                     && !self.partial
+                    && !self.travels_alone(payload)
                     && !self.connected.contains(from.text.as_str())
                     && !self.connected.contains(to.text.as_str())
                 {

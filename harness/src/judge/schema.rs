@@ -29,7 +29,7 @@ pub fn judge_text(
     at: Time,
     findings: &mut Vec<Finding>,
 ) {
-    let object_rule = protocol.settings.wire.json_object.as_deref();
+    let object_rule = protocol.settings.wire.json_object.of(&from.role);
     let value = match parsed {
         Ok(value) => value,
         Err(NotJson::BeyondUs) => return,
@@ -58,9 +58,22 @@ pub fn judge_text(
             return;
         }
     }
-    if let Some(requirement) = protocol.settings.wire.text_frames.as_deref() {
+    if let Some(requirement) = protocol.settings.wire.text_frames.of(&from.role) {
         findings.push(kept(requirement, from, at));
     }
+    judge_value(protocol, edition, from, to, value, at, findings);
+}
+
+/// Judges the content of a message, however it travelled: the body of an HTTP request or answer, for instance.
+pub fn judge_value(
+    protocol: &Protocol,
+    edition: &str,
+    from: &Party,
+    to: &Party,
+    value: &Value,
+    at: Time,
+    findings: &mut Vec<Finding>,
+) {
     for rule in protocol.messages.iter().filter(|rule| applies(protocol, rule, edition, from, to, value)) {
         let errors: Vec<String> = rule
             .validator
@@ -87,7 +100,7 @@ pub fn judge_text(
 
 /// Judges a binary message that `from` sent.
 pub fn judge_binary(protocol: &Protocol, from: &Party, bytes: &[u8], at: Time, findings: &mut Vec<Finding>) {
-    if let Some(requirement) = protocol.settings.wire.text_frames.as_deref() {
+    if let Some(requirement) = protocol.settings.wire.text_frames.of(&from.role) {
         let message = "the message came as a binary frame".to_owned();
         let actual = Value::from(json::cut(&String::from_utf8_lossy(bytes), 1000));
         findings.push(finding(requirement, from, at, message, "a text frame".to_owned(), actual));

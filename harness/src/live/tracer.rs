@@ -131,7 +131,9 @@ impl Tracer {
                     continue;
                 }
                 // Neither a refusal nor what is no link at all is part of a conversation.
-                WireEvent::Refused(..) | WireEvent::Bytes(_) | WireEvent::Ended => continue,
+                WireEvent::Answered(_) | WireEvent::Refused(..) | WireEvent::Bytes(_) | WireEvent::Ended => {
+                    continue;
+                }
                 WireEvent::Text(bytes) => {
                     if !self.open {
                         self.open = true;

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use flowproof_reference::machine::{LinkId, Time};
+use flowproof_reference::machine::{LinkId, Request, Response, Time};
 use serde_json::Value;
 
 use crate::judge::finding::{Finding, Judge, Ruling};
@@ -13,6 +13,7 @@ use crate::judge::finding::{Finding, Judge, Ruling};
 pub mod clusterio;
 pub mod cow;
 pub mod hangout;
+pub mod polfan;
 pub mod ptpchat;
 
 /// One end of a link.
@@ -48,6 +49,11 @@ pub struct Seen<'a> {
 /// What happened on a link.
 #[derive(Clone, Debug)]
 pub enum What<'a> {
+    /// `from` asks for a connection; whether `to` grants it is not known yet.
+    Requested {
+        /// Path and query asked for.
+        target: &'a str,
+    },
     /// `from` asked for the connection and `to` granted it.
     Opened {
         /// Path and query asked for.
@@ -60,6 +66,10 @@ pub enum What<'a> {
         /// The value, if it is JSON.
         json: Result<&'a Value, NotJson>,
     },
+    /// A plain HTTP request; the only thing on its link beside its answer.
+    Asked(&'a Request),
+    /// The answer to a plain HTTP request.
+    Answered(&'a Response),
     /// A binary message.
     Binary(&'a [u8]),
     /// A WebSocket Ping.
@@ -222,6 +232,7 @@ pub fn monitors(protocol: &str, config: &MonitorConfig) -> Vec<Box<dyn Monitor>>
         "cow" => cow::monitors(config),
         "clusterio" => clusterio::monitors(config),
         "hangout" => hangout::monitors(config),
+        "polfan" => polfan::monitors(config),
         "ptpchat" => ptpchat::monitors(config),
         _ => Vec::new(),
     }
@@ -233,6 +244,7 @@ pub fn watched(protocol: &str) -> &'static [&'static str] {
         "cow" => cow::WATCHED,
         "clusterio" => clusterio::WATCHED,
         "hangout" => hangout::WATCHED,
+        "polfan" => polfan::WATCHED,
         "ptpchat" => ptpchat::WATCHED,
         _ => &[],
     }

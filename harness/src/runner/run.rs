@@ -229,8 +229,12 @@ fn execute(config: &RunConfig, jobs: Vec<Job>, began: Instant, done: &mut dyn Fn
             // Long watches run beside everything; flows that want the target for themselves run one by one, last.
             let (watches, others): (Vec<Job>, Vec<Job>) =
                 jobs.into_iter().partition(|job| job.tags.iter().any(|tag| tag == "background"));
-            let (alone, together): (Vec<Job>, Vec<Job>) =
+            let (mut alone, together): (Vec<Job>, Vec<Job>) =
                 others.into_iter().partition(|job| job.tags.iter().any(|tag| tag == "alone"));
+            // Where nothing runs beside them and no strangers are about, all that they see is their own.
+            if watches.is_empty() && !config.settings.shared {
+                alone.iter_mut().for_each(|job| job.plan.settings.exclusive = true);
+            }
             let run_one = |_: &mut Option<ServerProcess>, job: &Job| {
                 if !job.plan.datagrams
                     && let Some(reason) = gone(&board, *address)

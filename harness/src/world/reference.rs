@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flowproof_reference::driver::host::{Host, Station};
 use flowproof_reference::machine::Machine;
+use flowproof_reference::polfan;
 use flowproof_reference::transport::Framing;
 use flowproof_reference::transport::websocket::WebSocketConfig;
 use flowproof_reference::{clusterio, cow, hangout, ptpchat};
@@ -111,6 +112,30 @@ pub fn reference(
             let path = options.path.to_owned();
             let config = hangout::ClientConfig { faults, path, ..hangout::ClientConfig::default() };
             Ok(station(hangout::Client::new(config), websocket(), options))
+        }
+        ("polfan", "server") => {
+            let faults = faults(options, polfan::Fault::from_name)?;
+            let config =
+                polfan::ServerConfig { seed: options.seed, faults, ..polfan::ServerConfig::default() };
+            let limits = WebSocketConfig { max_message: config.message_limit, ..WebSocketConfig::default() };
+            Ok(station(polfan::Server::new(&config), Framing::WebSocket(limits), options))
+        }
+        ("polfan", "client") => {
+            let faults = faults(options, polfan::Fault::from_name)?;
+            let mut config =
+                polfan::ClientConfig { seed: options.seed, faults, ..polfan::ClientConfig::default() };
+            if let Some(token) = options.settings.get("client-token") {
+                config.token.clone_from(token);
+            }
+            if !options.path.is_empty() {
+                config.path = options.path.to_owned();
+            }
+            Ok(station(polfan::Client::new(config), websocket(), options))
+        }
+        ("polfan", "auth") => {
+            let faults = faults(options, polfan::Fault::from_name)?;
+            let config = polfan::AuthConfig { seed: options.seed, faults, ..polfan::AuthConfig::default() };
+            Ok(station(polfan::Auth::new(&config), websocket(), options))
         }
         ("ptpchat", "node" | "server") => {
             let config = ptpchat_node(role, options)?;

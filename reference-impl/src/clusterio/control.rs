@@ -405,6 +405,7 @@ impl Machine for Control {
             | Input::Requested { .. }
             | Input::Bound { .. }
             | Input::NotBound { .. }
+            | Input::Answered { .. }
             | Input::Datagram { .. } => {}
         }
     }

@@ -475,6 +475,7 @@ impl Machine for Slave {
             | Input::Requested { .. }
             | Input::Bound { .. }
             | Input::NotBound { .. }
+            | Input::Answered { .. }
             | Input::Datagram { .. } => {}
         }
     }

@@ -376,6 +376,7 @@ impl Machine for Relay {
             }
             Input::Opened { .. }
             | Input::Refused { .. }
+            | Input::Answered { .. }
             | Input::Tick
             | Input::Bound { .. }
             | Input::NotBound { .. }

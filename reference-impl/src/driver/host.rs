@@ -404,6 +404,9 @@ impl<M: Machine> Host<M> {
                     let status = (response.status != 0).then_some(response.status);
                     self.feed(now, Input::Refused { link, status });
                 }
+                WireEvent::Answered(response) => {
+                    self.feed(now, Input::Answered { link, response: &response })
+                }
                 WireEvent::Text(bytes) => self.received(now, link, ReceivedFrame::Text(bytes)),
                 WireEvent::Binary(bytes) => self.received(now, link, ReceivedFrame::Binary(bytes)),
                 WireEvent::Ping(bytes) => self.received(now, link, ReceivedFrame::Ping(bytes)),

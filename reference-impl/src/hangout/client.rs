@@ -244,8 +244,9 @@ impl Machine for Client {
                     self.connect(out);
                 }
             }
-            // Nobody connects to a client, and it knows no datagrams.
+            // Nobody connects to a client, and it knows no datagrams and no plain requests.
             Input::Requested { .. }
+            | Input::Answered { .. }
             | Input::Bound { .. }
             | Input::NotBound { .. }
             | Input::Datagram { .. } => {}

@@ -332,7 +332,7 @@ impl Machine for Server {
                     self.close(now, link, CloseReason::GoingAway, out);
                 }
             }
-            Input::Opened { .. } | Input::Refused { .. } | Input::Tick => {}
+            Input::Opened { .. } | Input::Refused { .. } | Input::Answered { .. } | Input::Tick => {}
             Input::Bound { .. } | Input::NotBound { .. } | Input::Datagram { .. } => {}
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod datagrams;
 pub mod frames;
+mod http_body;
 pub mod websocket;
 
 use self::datagrams::DatagramEnd;

@@ -11,6 +11,7 @@ use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
+use super::http_body::{BodyReader, Progress};
 use crate::machine::{Message, Request, Response, WireFault};
 
 /// Limits of an end.
@@ -20,11 +21,13 @@ pub struct WebSocketConfig {
     pub max_message: usize,
     /// Largest HTTP head that is read, in bytes.
     pub max_head: usize,
+    /// Largest HTTP body that is read, in bytes.
+    pub max_body: usize,
 }
 
 impl Default for WebSocketConfig {
     fn default() -> Self {
-        WebSocketConfig { max_message: 1 << 20, max_head: 32 << 10 }
+        WebSocketConfig { max_message: 1 << 20, max_head: 32 << 10, max_body: 1 << 20 }
     }
 }
 
@@ -37,6 +40,8 @@ pub enum WireEvent {
     Opened(Response),
     /// The upgrade was not granted (connecting end). Status 0 where the answer was no HTTP answer.
     Refused(Response, String),
+    /// A plain HTTP request was answered (connecting end). Nothing follows but the end.
+    Answered(Response),
     /// A text message; not known to be UTF-8.
     Text(Vec<u8>),
     /// A binary message.
@@ -64,6 +69,8 @@ pub enum WireEvent {
 enum Side {
     Listening,
     Connecting,
+    /// Makes one plain HTTP request.
+    Asking,
     Raw,
 }
 
@@ -71,8 +78,8 @@ enum Side {
 enum Phase {
     /// An HTTP head is being read.
     Head,
-    /// The head of a request is read; so many bytes of its body are not.
-    Body(usize),
+    /// The head of a request is read, its body is not; on an asking end, those of an answer.
+    Body,
     /// A request waits for `accept` or `respond`.
     Deciding,
     /// Frames are read.
@@ -94,6 +101,9 @@ pub struct WebSocketEnd {
     events: VecDeque<WireEvent>,
     /// The request that waits for its body or its answer, and its key.
     request: Option<(Request, String)>,
+    /// The answer that waits for its body.
+    response: Option<Response>,
+    body: BodyReader,
     /// The key that we sent.
     key: String,
     /// The message whose fragments are being joined; true for text.
@@ -154,15 +164,15 @@ impl WebSocketEnd {
         WebSocketEnd::new(config, Side::Listening, Phase::Head, 0)
     }
 
-    /// The side that connects: the upgrade request is the first thing written. `seed` gives key and masks.
+    /// The side that connects: the request is the first thing written. `seed` gives key and masks. For a plain request
+    /// ([`Request::is_plain`]) there is one answer and no WebSocket.
     pub fn connecting(config: WebSocketConfig, host: &str, request: &Request, seed: u64) -> Self {
+        if request.is_plain() {
+            return WebSocketEnd::asking(config, host, request);
+        }
         let mut end = WebSocketEnd::new(config, Side::Connecting, Phase::Head, seed);
         end.key = key(&mut end.rng);
-        let target = if request.query.is_empty() {
-            request.path.clone()
-        } else {
-            format!("{}?{}", request.path, request.query)
-        };
+        let target = target(request);
         let mut head = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}\r\n",
@@ -175,6 +185,26 @@ impl WebSocketEnd {
         }
         head.push_str("\r\n");
         end.output.extend_from_slice(head.as_bytes());
+        end
+    }
+
+    fn asking(config: WebSocketConfig, host: &str, request: &Request) -> Self {
+        let mut end = WebSocketEnd::new(config, Side::Asking, Phase::Head, 0);
+        let mut head = format!(
+            "{} {} HTTP/1.1\r\nHost: {}\r\n",
+            one_line(&request.method),
+            one_line(&target(request)),
+            one_line(host)
+        );
+        for (name, value) in &request.headers {
+            head.push_str(&format!("{}: {}\r\n", one_line(name), one_line(value)));
+        }
+        if !request.body.is_empty() || matches!(request.method.as_str(), "POST" | "PUT" | "PATCH") {
+            head.push_str(&format!("Content-Length: {}\r\n", request.body.len()));
+        }
+        head.push_str("Connection: close\r\n\r\n");
+        end.output.extend_from_slice(head.as_bytes());
+        end.output.extend_from_slice(&request.body);
         end
     }
 
@@ -213,6 +243,8 @@ impl WebSocketEnd {
             output: Vec::new(),
             events: VecDeque::new(),
             request: None,
+            response: None,
+            body: BodyReader::empty(),
             key: String::new(),
             joining: None,
             rng: Rng::with_seed(seed),
@@ -250,9 +282,20 @@ impl WebSocketEnd {
         if self.phase == Phase::Gone {
             return;
         }
-        if self.phase == Phase::Head && self.side == Side::Connecting {
-            let detail = "the connection ended before the upgrade was answered".to_owned();
+        if self.phase == Phase::Head && matches!(self.side, Side::Connecting | Side::Asking) {
+            let detail = "the connection ended before the request was answered".to_owned();
             self.events.push_back(WireEvent::Refused(Response::default(), detail));
+        }
+        if self.phase == Phase::Body && self.side == Side::Asking {
+            match (self.response.take(), self.body.ended()) {
+                (Some(response), Some(body)) => {
+                    self.events.push_back(WireEvent::Answered(Response { body, ..response }));
+                }
+                _ => {
+                    let detail = "the connection ended inside the body of the answer".to_owned();
+                    self.events.push_back(WireEvent::Refused(Response::default(), detail));
+                }
+            }
         }
         self.phase = Phase::Gone;
         self.input = VecDeque::new();
@@ -402,7 +445,7 @@ impl WebSocketEnd {
         loop {
             let went_on = match self.phase {
                 Phase::Head => self.read_head(),
-                Phase::Body(length) => self.read_body(length),
+                Phase::Body => self.read_body(),
                 Phase::Open => self.read_frame(),
                 Phase::Deciding | Phase::Deaf | Phase::Gone => false,
             };
@@ -425,6 +468,7 @@ impl WebSocketEnd {
         self.input.drain(..end);
         match self.side {
             Side::Listening => self.read_request(&head),
+            Side::Asking => self.read_answer(&head),
             _ => self.read_response(&head),
         }
     }
@@ -470,35 +514,83 @@ impl WebSocketEnd {
             && names("connection", "upgrade")
             && request.header("sec-websocket-version") == Some("13")
             && !key.is_empty();
-        let length = match request.header("content-length").map(str::parse::<usize>) {
-            None => 0,
-            Some(Ok(length)) if length <= self.config.max_message => length,
-            Some(_) => {
-                self.bad_head("a body of a length that is not taken");
+        // An upgrade has no body; what follows it are frames.
+        let body = if request.upgrade {
+            Ok(BodyReader::empty())
+        } else {
+            BodyReader::new(|name| request.header(name).map(str::to_owned), false, self.config.max_body)
+        };
+        match body {
+            Ok(body) => self.body = body,
+            Err(detail) => {
+                self.bad_head(detail);
                 return false;
             }
-        };
+        }
+        if request.header("expect").is_some_and(|value| value.trim().eq_ignore_ascii_case("100-continue")) {
+            self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
         self.request = Some((request, key));
-        self.phase = Phase::Body(length);
+        self.phase = Phase::Body;
         true
     }
 
-    fn read_body(&mut self, length: usize) -> bool {
-        if self.input.len() < length {
-            return false;
+    fn read_body(&mut self) -> bool {
+        match self.body.read(&mut self.input) {
+            Ok(Progress::NeedsMore) => return false,
+            Ok(Progress::Complete) => {}
+            Err(detail) => {
+                self.bad_head(detail);
+                return false;
+            }
         }
-        let body: Vec<u8> = self.input.drain(..length).collect();
-        if let Some((request, _)) = &mut self.request {
+        let body = std::mem::replace(&mut self.body, BodyReader::empty()).into_body();
+        if let Some(response) = self.response.take() {
+            self.events.push_back(WireEvent::Answered(Response { body, ..response }));
+            self.deafen();
+            self.finishing = true;
+        } else if let Some((request, _)) = &mut self.request {
             request.body = body;
             self.events.push_back(WireEvent::Request(request.clone()));
+            if self.overhears {
+                let upgrade = self.request.take().is_some_and(|(request, _)| request.upgrade);
+                self.phase = if upgrade { Phase::Open } else { Phase::Head };
+                return true;
+            }
+            self.phase = Phase::Deciding;
         }
-        if self.overhears {
-            let upgrade = self.request.take().is_some_and(|(request, _)| request.upgrade);
-            self.phase = if upgrade { Phase::Open } else { Phase::Head };
+        false
+    }
+
+    fn read_answer(&mut self, head: &[u8]) -> bool {
+        let mut headers = [httparse::EMPTY_HEADER; 64];
+        let mut parsed = httparse::Response::new(&mut headers);
+        let complete = matches!(parsed.parse(head), Ok(httparse::Status::Complete(_)));
+        let (Some(status), true) = (parsed.code, complete) else {
+            self.bad_head("the answer is no HTTP answer");
+            return false;
+        };
+        if (100..200).contains(&status) {
             return true;
         }
-        self.phase = Phase::Deciding;
-        false
+        let headers = owned(parsed.headers);
+        let header =
+            |name: &str| headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let body = if status == 204 || status == 304 {
+            Ok(BodyReader::empty())
+        } else {
+            BodyReader::new(header, true, self.config.max_body)
+        };
+        match body {
+            Ok(body) => self.body = body,
+            Err(detail) => {
+                self.bad_head(detail);
+                return false;
+            }
+        }
+        self.response = Some(Response { status, headers, body: Vec::new() });
+        self.phase = Phase::Body;
+        true
     }
 
     fn read_response(&mut self, head: &[u8]) -> bool {
@@ -644,6 +736,15 @@ impl WebSocketEnd {
     }
 }
 
+/// Path and query as they stand in a request line.
+fn target(request: &Request) -> String {
+    if request.query.is_empty() {
+        request.path.clone()
+    } else {
+        format!("{}?{}", request.path, request.query)
+    }
+}
+
 fn owned(headers: &[httparse::Header<'_>]) -> Vec<(String, String)> {
     headers
         .iter()
@@ -694,12 +795,14 @@ fn apply_mask(bytes: &mut [u8], mask: [u8; 4]) {
 fn reason_phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        201 => "Created",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         413 => "Content Too Large",
+        422 => "Unprocessable Content",
         426 => "Upgrade Required",
         500 => "Internal Server Error",
         501 => "Not Implemented",

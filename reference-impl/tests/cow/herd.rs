@@ -56,11 +56,11 @@ impl Herd {
             self.now = self.now.max(next);
             for peer in 0..self.peers.len() {
                 if self.peers[peer].deadline().is_some_and(|deadline| deadline <= self.now) {
-                    self.to_peer(peer, Input::Tick);
+                    self.tell_peer(peer, Input::Tick);
                 }
             }
             if self.relay.deadline().is_some_and(|deadline| deadline <= self.now) {
-                self.to_relay(Input::Tick);
+                self.tell_relay(Input::Tick);
             }
             self.settle();
         }
@@ -70,12 +70,12 @@ impl Herd {
     /// A peer begins to connect, if it is not there.
     pub(crate) fn start(&mut self, peer: usize) {
         if self.peers[peer].deadline().is_some() {
-            self.to_peer(peer, Input::Tick);
+            self.tell_peer(peer, Input::Tick);
         }
     }
 
     pub(crate) fn command(&mut self, peer: usize, command: PeerCommand) {
-        self.to_peer(peer, Input::Command(command));
+        self.tell_peer(peer, Input::Command(command));
     }
 
     /// Cuts a peer's line; what is under way on it is lost.
@@ -106,34 +106,34 @@ impl Herd {
             if up { self.lines[line].to_relay.pop_front() } else { self.lines[line].to_peer.pop_front() };
         match (wire.expect("the queue holds one"), up) {
             (Wire::Request(request), _) => {
-                self.to_relay(Input::Requested { link: relays, request: &request })
+                self.tell_relay(Input::Requested { link: relays, request: &request })
             }
-            (Wire::Opened, _) => self.to_peer(peer, Input::Opened { link: own }),
+            (Wire::Opened, _) => self.tell_peer(peer, Input::Opened { link: own }),
             (Wire::Text(text), true) => {
                 self.log.push(format!("{peer} -> relay {text}"));
-                self.to_relay(Input::Received { link: relays, frame: Frame::Text(text.as_bytes()) });
+                self.tell_relay(Input::Received { link: relays, frame: Frame::Text(text.as_bytes()) });
             }
             (Wire::Text(text), false) => {
                 self.log.push(format!("relay -> {peer} {text}"));
-                self.to_peer(peer, Input::Received { link: own, frame: Frame::Text(text.as_bytes()) });
+                self.tell_peer(peer, Input::Received { link: own, frame: Frame::Text(text.as_bytes()) });
             }
-            (Wire::Ping, _) => self.to_peer(peer, Input::Received { link: own, frame: Frame::Ping(b"") }),
-            (Wire::Pong, _) => self.to_relay(Input::Received { link: relays, frame: Frame::Pong(b"") }),
+            (Wire::Ping, _) => self.tell_peer(peer, Input::Received { link: own, frame: Frame::Ping(b"") }),
+            (Wire::Pong, _) => self.tell_relay(Input::Received { link: relays, frame: Frame::Pong(b"") }),
             (Wire::Close, true) => {
-                self.to_relay(Input::Closing { link: relays, code: Some(1000), reason: "" });
-                self.to_relay(Input::Closed { link: relays });
+                self.tell_relay(Input::Closing { link: relays, code: Some(1000), reason: "" });
+                self.tell_relay(Input::Closed { link: relays });
                 self.lines[line].to_peer.push_back(Wire::End);
             }
             (Wire::Close, false) => {
-                self.to_peer(peer, Input::Closing { link: own, code: Some(1000), reason: "" });
-                self.to_peer(peer, Input::Closed { link: own });
+                self.tell_peer(peer, Input::Closing { link: own, code: Some(1000), reason: "" });
+                self.tell_peer(peer, Input::Closed { link: own });
                 self.lines[line].over = true;
                 self.lines[line].to_relay.push_back(Wire::End);
             }
-            (Wire::End, true) => self.to_relay(Input::Closed { link: relays }),
+            (Wire::End, true) => self.tell_relay(Input::Closed { link: relays }),
             (Wire::End, false) => {
                 self.lines[line].over = true;
-                self.to_peer(peer, Input::Closed { link: own });
+                self.tell_peer(peer, Input::Closed { link: own });
             }
         }
         true
@@ -149,7 +149,7 @@ impl Herd {
         panic!("the herd finds no rest; the last words were {:?}", self.log.last());
     }
 
-    fn to_relay(&mut self, input: Input<'_, flowproof_reference::cow::RelayCommand>) {
+    fn tell_relay(&mut self, input: Input<'_, flowproof_reference::cow::RelayCommand>) {
         let mut out = Outbox::default();
         self.relay.handle(self.now, input, &mut out);
         let at = |lines: &[Line], link: LinkId| lines.iter().position(|line| line.ends.1 == link);
@@ -169,7 +169,7 @@ impl Herd {
         assert!(self.relay.deadline().is_none_or(|deadline| deadline > self.now), "deadlines lie ahead");
     }
 
-    fn to_peer(&mut self, peer: usize, input: Input<'_, PeerCommand>) {
+    fn tell_peer(&mut self, peer: usize, input: Input<'_, PeerCommand>) {
         let mut out = Outbox::default();
         self.peers[peer].handle(self.now, input, &mut out);
         while let Some(action) = out.pop() {

@@ -49,11 +49,10 @@ impl Closings {
             && end.ready
             && !end.excused
             && party.under_test
+            && (kind == Some("close") || at.since(told) > grace)
         {
-            if kind == Some("close") || at.since(told) > grace {
-                let text = format!("{} is told `close` and says {}", party.name, kind.unwrap_or("something"));
-                rulings.broken("CLUSTERIO-CLOSE-5", party, at, text, "the end, and no message", actual());
-            }
+            let text = format!("{} is told `close` and says {}", party.name, kind.unwrap_or("something"));
+            rulings.broken("CLUSTERIO-CLOSE-5", party, at, text, "the end, and no message", actual());
         }
         if let What::Text { text, .. } = &seen.what
             && !party.under_test
@@ -107,7 +106,7 @@ impl Monitor for Closings {
                 }
             }
             What::Closing { .. } | What::Closed => self.ended(seen, rulings),
-            What::Ping(_) | What::Pong(_) => {}
+            What::Requested { .. } | What::Asked(_) | What::Answered(_) | What::Ping(_) | What::Pong(_) => {}
         }
     }
 

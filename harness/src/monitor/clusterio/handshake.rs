@@ -93,7 +93,7 @@ impl Handshakes {
         }
     }
 
-    fn from_master(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
+    fn master_says(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
         let (master, at) = (seen.from, seen.at);
         let Some(progress) = self.links.get_mut(&seen.link) else { return };
         let first = progress.from_master == 0;
@@ -158,7 +158,7 @@ impl Handshakes {
         }
     }
 
-    fn from_client(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
+    fn client_says(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
         let (client, at) = (seen.from, seen.at);
         let Some(progress) = self.links.get_mut(&seen.link) else { return };
         let first = progress.from_client == 0;
@@ -275,8 +275,8 @@ impl Monitor for Handshakes {
                     progress.excused = true;
                 }
             }
-            What::Text { .. } | What::Binary(_) if from_master => self.from_master(seen, rulings),
-            What::Text { .. } | What::Binary(_) => self.from_client(seen, rulings),
+            What::Text { .. } | What::Binary(_) if from_master => self.master_says(seen, rulings),
+            What::Text { .. } | What::Binary(_) => self.client_says(seen, rulings),
             _ => {}
         }
     }

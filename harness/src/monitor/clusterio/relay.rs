@@ -53,7 +53,7 @@ fn instance(data: &Map<String, Value>) -> Option<i64> {
 }
 
 impl Relay {
-    fn from_control(&mut self, seen: &Seen<'_>, message: Message<'_>) {
+    fn control_says(&mut self, seen: &Seen<'_>, message: Message<'_>) {
         let Some(seq) = message.seq else { return };
         let Some(stem) = message.kind.strip_suffix("_request") else { return };
         if stem == "set_instance_output_subscriptions" {
@@ -76,7 +76,7 @@ impl Relay {
         }
     }
 
-    fn to_control(&mut self, seen: &Seen<'_>, message: Message<'_>, rulings: &mut Rulings) {
+    fn control_hears(&mut self, seen: &Seen<'_>, message: Message<'_>, rulings: &mut Rulings) {
         let (master, at) = (seen.from, seen.at);
         if message.kind == "instance_output_event" {
             self.output(seen, message, rulings);
@@ -162,7 +162,7 @@ impl Relay {
         }
     }
 
-    fn from_slave(&mut self, seen: &Seen<'_>, message: Message<'_>) {
+    fn slave_says(&mut self, seen: &Seen<'_>, message: Message<'_>) {
         if message.kind == "instance_output_event" {
             self.outputs.push(message.data.clone());
         }
@@ -193,7 +193,7 @@ impl Relay {
         }
     }
 
-    fn to_slave(&mut self, seen: &Seen<'_>, message: Message<'_>, rulings: &mut Rulings) {
+    fn slave_hears(&mut self, seen: &Seen<'_>, message: Message<'_>, rulings: &mut Rulings) {
         let (master, at) = (seen.from, seen.at);
         if BROADCAST.contains(&message.kind) {
             let back = self
@@ -244,10 +244,10 @@ impl Monitor for Relay {
     fn observe(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
         let (Some((client, from_master)), Some(message)) = (sides(seen), message(&seen.what)) else { return };
         match (client.role.as_str(), from_master) {
-            ("control", true) => self.to_control(seen, message, rulings),
-            ("control", false) => self.from_control(seen, message),
-            (_, true) => self.to_slave(seen, message, rulings),
-            (_, false) => self.from_slave(seen, message),
+            ("control", true) => self.control_hears(seen, message, rulings),
+            ("control", false) => self.control_says(seen, message),
+            (_, true) => self.slave_hears(seen, message, rulings),
+            (_, false) => self.slave_says(seen, message),
         }
     }
 

@@ -140,7 +140,8 @@ impl Peers {
     // --- what the peer says
 
     fn said(&mut self, seen: &Seen<'_>, whole: &Value, rulings: &mut Rulings) {
-        let Some(line) = self.lines.get_mut(&seen.link) else { return };
+        // What crosses our Close on its way says nothing.
+        let Some(line) = self.lines.get_mut(&seen.link).filter(|line| line.open) else { return };
         line.spoke = true;
         let known = self.known.entry(line.peer.name.clone()).or_default();
         let Some(own) = line.id.clone() else {
@@ -506,7 +507,7 @@ impl Monitor for Peers {
                 }
                 line.open = false;
                 let known = self.known.entry(line.peer.name.clone()).or_default();
-                known.ids.extend(line.id.take());
+                known.ids.extend(line.id.clone());
                 known.last_end = Some(seen.at);
                 known.given.forget_peers();
             }

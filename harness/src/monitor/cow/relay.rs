@@ -125,6 +125,8 @@ pub(super) struct Relay {
     /// Numbers of messages that somebody is still owed.
     owing: BTreeSet<u64>,
     next: u64,
+    /// When anything was last delivered: a relay that is at work is not late.
+    worked_at: Time,
     forgotten: bool,
     leaves: Vec<Leave>,
     /// Notices about connections that we believe open: who was told, of which link, when.
@@ -149,6 +151,7 @@ impl Relay {
             by_text: HashMap::new(),
             owing: BTreeSet::new(),
             next: 0,
+            worked_at: Time::ZERO,
             forgotten: false,
             leaves: Vec::new(),
             doubtful: Vec::new(),
@@ -202,6 +205,8 @@ impl Relay {
             Some(target) => match peer_id(target) {
                 Some(id) if id.len() > 1 && id.starts_with('0') => self.leading(&id[1..]),
                 Some(id) => match self.owner(&id) {
+                    // One that does not read may be given up at any moment.
+                    Some(owner) if self.lines.get(&owner).is_some_and(|line| line.deaf) => Kind::Unclear,
                     Some(owner) => Kind::One(owner),
                     // It may be one whose id was not read yet, or one that is just leaving.
                     None if self.lines.values().any(|line| line.open && line.id.is_none()) => Kind::Unclear,
@@ -323,6 +328,7 @@ impl Relay {
     ) {
         let heard = match self.lines.get_mut(&seen.link) {
             Some(line) => {
+                self.worked_at = seen.at;
                 line.heard += 1;
                 line.heard
             }
@@ -750,15 +756,26 @@ impl Relay {
     }
 
     fn overdue(&mut self, now: Time, rulings: &mut Rulings) {
+        let limit = ROUTED + self.slack;
         let first = self.sent.front().map_or(0, |sent| sent.number);
-        while let Some(number) = self.owing.first().copied() {
+        for number in self.owing.clone() {
             let place = usize::try_from(number - first).unwrap_or(usize::MAX);
             let Some(sent) = self.sent.get_mut(place) else { break };
-            if !sent.owed.is_empty() && now.since(sent.at) <= ROUTED + self.slack {
+            if !sent.owed.is_empty() && now.since(sent.at) <= limit {
                 break;
             }
-            self.owing.remove(&number);
-            for link in std::mem::take(&mut sent.owed) {
+            let resting = now.since(self.worked_at) > limit;
+            let lines = &self.lines;
+            // Passed over: something that the same peer sent later is there already.
+            let passed = |link: &LinkId| {
+                lines
+                    .get(link)
+                    .is_some_and(|line| line.latest.get(&sent.sender).is_some_and(|last| *last > number))
+            };
+            let lost: Vec<LinkId> =
+                sent.owed.iter().copied().filter(|link| resting || passed(link)).collect();
+            for link in lost {
+                sent.owed.remove(&link);
                 let Some(line) = self.lines.get(&link) else { continue };
                 let found = match &sent.content {
                     Content::Text(_, Some(value)) => actual(value),
@@ -766,6 +783,9 @@ impl Relay {
                 };
                 let message = format!("{} did not get this message within 1 s", line.peer.name);
                 rulings.broken(sent.debt, &line.relay, now, message, "delivery within 1 s", found);
+            }
+            if sent.owed.is_empty() {
+                self.owing.remove(&number);
             }
         }
         for leave in &mut self.leaves {
@@ -852,7 +872,11 @@ impl Monitor for Relay {
                 for sent in &mut self.sent {
                     sent.owed.remove(&seen.link);
                 }
+                for leave in &mut self.leaves {
+                    leave.owed.remove(&seen.link);
+                }
             }
+            What::Requested { .. } | What::Asked(_) | What::Answered(_) => {}
             What::Ping(_) | What::Pong(_) => {}
         }
     }
@@ -861,7 +885,8 @@ impl Monitor for Relay {
         let nano = Duration::from_nanos(1);
         let first = self.sent.front().map_or(0, |sent| sent.number);
         let place = self.owing.first().and_then(|number| usize::try_from(number - first).ok());
-        let sent = place.and_then(|place| self.sent.get(place)).map(|sent| sent.at + ROUTED).into_iter();
+        let oldest = place.and_then(|place| self.sent.get(place));
+        let sent = oldest.map(|sent| sent.at.max(self.worked_at) + ROUTED).into_iter();
         let leaves = self.leaves.iter().map(|leave| leave.at + GONE);
         let doubtful = self.doubtful.iter().map(|(_, _, at)| *at + SEEN_LATER);
         sent.chain(leaves).chain(doubtful).min().map(|at| at + self.slack + nano)

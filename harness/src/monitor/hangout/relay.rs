@@ -362,7 +362,7 @@ impl Relay {
                 say("HANGOUT-ADDR-4", "the same packet arrived twice", "each packet once");
             }
         } else if let Some(sent) = candidates.iter().find(|sent| by(sent) && same(sent)) {
-            match sent.stray.filter(|_| sent.sender != reader) {
+            match sent.stray.filter(|_| sent.sender != reader || sent.named.is_empty()) {
                 Some(id) => {
                     say(id, "it was addressed to nobody who is there", "packets only for those addressed")
                 }

@@ -183,7 +183,10 @@ impl Line {
             return;
         }
         if last + LONGEST + slack < theirs + PATIENCE {
-            let message = format!("the last HELLO came {:.1} s after the last of the other side", last.since(theirs).as_secs_f64());
+            let message = format!(
+                "the last HELLO came {:.1} s after the last of the other side",
+                last.since(theirs).as_secs_f64()
+            );
             let expected = "greetings for 5 s more, at least";
             rulings.broken("PTPCHAT-HELLO-12", &self.by, last, message, expected, Value::Null);
         } else {

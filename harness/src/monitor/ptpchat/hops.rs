@@ -21,7 +21,9 @@ fn wanted(verb: &str) -> Option<(i64, Option<bool>)> {
         "JOIN" | "LEAVE" => (32, Some(true)),
         // Public ones are floods, private ones are not.
         "CHANNEL" => (32, None),
-        "NACK" | "GETCERTIFICATE" | "CERTIFICATE" | "GETKEY" | "KEY" | "MESSAGE" | "CONNECT" => (32, Some(false)),
+        "NACK" | "GETCERTIFICATE" | "CERTIFICATE" | "GETKEY" | "KEY" | "MESSAGE" | "CONNECT" => {
+            (32, Some(false))
+        }
         _ => return None,
     })
 }

@@ -42,8 +42,14 @@ impl Wire {
             ("PTPCHAT-WIRE-4", "the message is not UTF-8", "UTF-8")
         } else if has_more(text) {
             match self.datagrams {
-                true => ("PTPCHAT-WIRE-3", "the datagram holds more than one JSON text", "exactly one message"),
-                false => ("PTPCHAT-TCP-1", "the frame holds more than one JSON text", "a length that fits one message"),
+                true => {
+                    ("PTPCHAT-WIRE-3", "the datagram holds more than one JSON text", "exactly one message")
+                }
+                false => (
+                    "PTPCHAT-TCP-1",
+                    "the frame holds more than one JSON text",
+                    "a length that fits one message",
+                ),
             }
         } else if self.datagrams && text.contains("\"CONNECT\"") {
             ("PTPCHAT-CONN-18", "the CONNECT is not JSON", "a JSON object with all its braces")

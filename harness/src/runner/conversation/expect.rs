@@ -8,6 +8,7 @@ use std::time::Duration;
 use flowproof_reference::machine::Time;
 use serde_json::Value;
 
+use super::http;
 use super::link::{Arrival, Arrived};
 use super::steps::Scope;
 use super::task::wait_for;
@@ -108,6 +109,9 @@ fn fits(expect: &Expect, arrival: &Arrival, bindings: &Bindings) -> Result<Bindi
                 Some(pattern) => matches(pattern, &Value::from(reason.as_str()), &bindings),
                 None => Ok(bindings),
             }
+        }
+        (Expect::Payload(payload), arrival) if http::is_http(payload) => {
+            http::fits(payload, arrival, bindings).unwrap_or_else(|| Err(whole(expect.describe())))
         }
         (Expect::Payload(payload), arrival) => match (resolve(payload, bindings), arrival) {
             (Payload::Json(pattern), Arrival::Text { json: Ok(value), .. }) => {
@@ -224,7 +228,6 @@ impl Shared {
     /// Takes the message at `place`; what was skipped before it is used up, unless another step that waits at the same
     /// time may want it.
     fn take(&mut self, link: usize, place: usize, side_by_side: bool) -> Option<Arrived> {
-        // Steps of the same `in any order` may not have begun to wait yet.
         if side_by_side || self.links[link].is_datagrams() {
             return self.links[link].inbox.remove(place);
         }

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use flowproof_reference::machine::{LinkId, Time};
+use flowproof_reference::machine::{LinkId, Request, Response, Time};
 use flowproof_reference::transport::LinkEnd;
 use flowproof_reference::transport::datagrams::DatagramEnd;
 use serde_json::Value;
 
+use super::http;
 use crate::monitor::NotJson;
 
 /// Messages that may wait on a link before the oldest background traffic is forgotten.
@@ -56,6 +57,10 @@ pub(super) enum Arrival {
     Ping(Vec<u8>),
     /// A WebSocket Pong.
     Pong(Vec<u8>),
+    /// A plain HTTP request.
+    Request(Request),
+    /// The answer to a plain HTTP request.
+    Response(Response),
     /// The other side announced the end.
     Closing { code: Option<u16>, reason: String },
     /// The other side broke the framing.
@@ -72,6 +77,14 @@ impl Arrival {
             Arrival::Binary(bytes) => format!("binary message of {} bytes", bytes.len()),
             Arrival::Ping(bytes) => format!("ping {:?}", String::from_utf8_lossy(bytes)),
             Arrival::Pong(bytes) => format!("pong {:?}", String::from_utf8_lossy(bytes)),
+            Arrival::Request(request) => {
+                let body = String::from_utf8_lossy(&request.body);
+                format!("{} {} {body}", request.method, http::full_target(request)).trim_end().to_owned()
+            }
+            Arrival::Response(response) => {
+                let body = String::from_utf8_lossy(&response.body);
+                format!("HTTP {} {body}", response.status).trim_end().to_owned()
+            }
             Arrival::Closing { code: Some(code), reason } if reason.is_empty() => format!("close {code}"),
             Arrival::Closing { code: Some(code), reason } => format!("close {code} {reason:?}"),
             Arrival::Closing { code: None, .. } => "close without a code".to_owned(),
@@ -96,6 +109,8 @@ impl Arrival {
             }
             Arrival::Binary(bytes) | Arrival::Ping(bytes) | Arrival::Pong(bytes) => bytes.len(),
             Arrival::Closing { reason, .. } => reason.len(),
+            Arrival::Request(request) => request.body.len(),
+            Arrival::Response(response) => response.body.len(),
             Arrival::Fault(detail) => detail.len(),
             Arrival::Ended => 0,
         }
@@ -129,6 +144,8 @@ pub(super) struct Link {
     pub(super) unwritten: usize,
     /// The stream was shut down already.
     pub(super) shut: bool,
+    /// It carries one plain HTTP request and its answer.
+    pub(super) plain: bool,
     /// How much ever arrived.
     pub(super) received: u64,
     /// For datagrams: the address at the other end, once it is known.
@@ -153,6 +170,7 @@ impl Link {
             ended_by_us: false,
             unwritten: 0,
             shut: false,
+            plain: false,
             received: 0,
             remote: None,
             stray: false,

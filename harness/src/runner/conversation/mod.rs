@@ -3,6 +3,7 @@
 
 mod datagrams;
 mod expect;
+mod http;
 mod link;
 mod steps;
 mod task;
@@ -150,6 +151,11 @@ pub(crate) struct Shared {
     current: Vec<Option<usize>>,
     /// Connections that a watched participant asked for and nobody answered yet.
     requests: Vec<VecDeque<usize>>,
+    /// Plain requests, by who made them: those of a played participant wait for their answers, those of a watched one
+    /// for an arrow that takes them.
+    asked: Vec<VecDeque<usize>>,
+    /// Plain requests of watched participants that an arrow took and that wait for our answer.
+    taken: Vec<VecDeque<usize>>,
     outputs: VecDeque<Output>,
     pub(crate) wake: Option<Time>,
     pub(crate) progress: bool,
@@ -228,6 +234,8 @@ impl Conversation {
             rng: Rng::with_seed(seed_for(plan.settings.seed, &plan.name)),
             current: vec![None; parties.len()],
             requests: vec![VecDeque::new(); parties.len()],
+            asked: vec![VecDeque::new(); parties.len()],
+            taken: vec![VecDeque::new(); parties.len()],
             parties,
             cast: plan.cast.clone(),
             links: Vec::new(),
@@ -492,7 +500,11 @@ impl Shared {
         let Some(link) = self.links.get_mut(id.0 as usize) else { return };
         link.stage = Stage::Refused(None, detail.clone());
         link.shut = true;
+        let plain = link.plain;
         self.unreachable.get_or_insert(detail);
+        if plain {
+            self.arrived(id.0 as usize, Arrival::Ended, false);
+        }
     }
 
     fn bytes(&mut self, id: LinkId, bytes: &[u8]) {
@@ -529,14 +541,16 @@ impl Shared {
                 }
                 link.stage = Stage::Requested;
                 self.note(index, true, format!("{} {}", request.method, self.links[index].target));
-                if request.upgrade {
+                // Without framing there is nothing to upgrade to.
+                if request.upgrade || matches!(self.links[index].end, LinkEnd::Frames(_)) {
+                    let target = self.links[index].target.clone();
+                    self.observe(index, true, &What::Requested { target: &target });
                     self.requests[watched].push_back(index);
                 } else {
-                    let status = flowproof_reference::machine::Response { status: 426, ..Default::default() };
-                    self.links[index].end.respond(&status);
-                    self.links[index].stage = Stage::Refused(Some(426), "not a WebSocket upgrade".to_owned());
+                    self.requested(index, request);
                 }
             }
+            WireEvent::Answered(response) => self.answered(index, response),
             WireEvent::Opened(response) => {
                 link.subprotocols = subprotocols(&response.headers);
                 link.stage = Stage::Open;
@@ -553,6 +567,10 @@ impl Shared {
                     None => format!("refused: {detail}"),
                 };
                 self.note(index, true, text);
+                if self.links[index].plain {
+                    // Whoever waits for the answer is to see that there will be none.
+                    self.arrived(index, Arrival::Ended, false);
+                }
             }
             WireEvent::Text(bytes) => self.text(index, &bytes),
             WireEvent::Binary(bytes) => {

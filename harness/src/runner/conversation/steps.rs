@@ -10,6 +10,7 @@ use flowproof_reference::machine::{Message, Request, Response, Time};
 use serde_json::Value;
 
 use super::expect::{self, Allowed, Expect, Scan, Window, expect, fail, resolve, seconds};
+use super::http;
 use super::link::{Arrival, Link, Stage};
 use super::task::{Task, all, wait_for};
 use super::{Ending, Output, Shared, Stop};
@@ -96,7 +97,7 @@ impl Scope {
         if cites.is_empty() { self.clone() } else { Scope { fallback: Rc::new(ids(cites)), ..self.clone() } }
     }
 
-    fn broken_flow(&self, step: &Step, error: impl std::fmt::Display) -> Stop {
+    pub(super) fn broken_flow(&self, step: &Step, error: impl std::fmt::Display) -> Stop {
         Stop::Other(Ending::Flow(format!("line {}: {error}", self.file.line(step.span.start))))
     }
 }
@@ -135,15 +136,25 @@ fn run(shared: Rc<RefCell<Shared>>, scope: Scope, steps: Vec<Step>) -> Task<Resu
         for (place, step) in steps.iter().enumerate() {
             // An attempt to connect that the next step sees refused is not waited for.
             let refused_next = match (&step.kind, steps.get(place + 1).map(|next| &next.kind)) {
-                (StepKind::Connects { who, .. }, Some(StepKind::Refuses { whom, .. })) => {
-                    who.text == whom.text
-                }
+                (StepKind::Connects { who, .. }, Some(next)) => may_refuse(next, who),
                 _ => false,
             };
             run_step(&shared, &scope, step, refused_next).await?;
         }
         Ok(())
     })
+}
+
+/// True for a step in which that attempt to connect is refused, if only perhaps.
+fn may_refuse(step: &StepKind, who: &Name) -> bool {
+    match step {
+        StepKind::Refuses { whom, .. } => who.text == whom.text,
+        StepKind::Either(branches) => {
+            let first = branches.iter().filter_map(|branch| branch.block.steps.first());
+            first.into_iter().any(|step| may_refuse(&step.kind, who))
+        }
+        _ => false,
+    }
 }
 
 async fn run_step(
@@ -241,6 +252,9 @@ async fn arrow(
 ) -> Result<Time, Stop> {
     let mut at = shared.borrow().now;
     let (from, to) = (scope.members(from)?, scope.members(to)?);
+    // A table may hold whole requests and answers.
+    let from_table = resolve(payload, &scope.bindings.borrow());
+    let payload = if http::is_http(&from_table) { &from_table } else { payload };
     for sender in &from {
         for receiver in &to {
             let (sender, receiver) = (*sender, *receiver);
@@ -249,12 +263,31 @@ async fn arrow(
                 (shared.cast[sender].under_test, shared.cast[receiver].under_test)
             };
             match (sender_watched, receiver_watched) {
+                (true, false) if matches!(payload, Payload::HttpRequest { .. }) => {
+                    at = http::await_request(shared, scope, step, sender, payload).await?;
+                    shared.borrow_mut().keep(scope, step);
+                }
+                (true, false) if matches!(payload, Payload::HttpResponse { .. }) => {
+                    let link = shared.borrow().exchange(sender, receiver, payload);
+                    let link =
+                        link.ok_or_else(|| scope.broken_flow(step, "no request waits for an answer"))?;
+                    at = expect(shared, scope, link, Expect::Payload(payload.clone()), step).await?;
+                    let shared = &mut *shared.borrow_mut();
+                    shared.asked[receiver].pop_front();
+                    shared.keep(scope, step);
+                }
                 (true, false) => {
                     let link = shared.borrow_mut().link_between(sender, receiver);
                     let link =
                         link.ok_or_else(|| shared.borrow().not_connected_yet(scope, step, sender, receiver))?;
                     at = expect(shared, scope, link, Expect::Payload(payload.clone()), step).await?;
                     shared.borrow_mut().keep(scope, step);
+                }
+                (false, true) if matches!(payload, Payload::HttpRequest { .. }) => {
+                    http::ask(shared, scope, step, sender, receiver, payload)?;
+                }
+                (false, true) if matches!(payload, Payload::HttpResponse { .. }) => {
+                    http::answer(shared, scope, step, receiver, payload)?;
                 }
                 (false, true) => send(shared, scope, step, sender, receiver, payload).await?,
                 // Between two that are played nothing travels; the pattern only binds its variables.
@@ -494,9 +527,7 @@ impl Shared {
                 self.note(link, false, format!("pong {:?}", String::from_utf8_lossy(&bytes)));
             }
             Payload::HttpRequest { .. } | Payload::HttpResponse { .. } => {
-                return Err(
-                    scope.broken_flow(step, "this transport carries no HTTP messages beside the upgrade")
-                );
+                return Err(scope.broken_flow(step, "an HTTP message cannot travel on an open connection"));
             }
         }
         self.last_cause = self.now;
@@ -748,6 +779,26 @@ async fn accept(
     };
     shared.current[who] = Some(link);
     let target = shared.links[link].target.clone();
+    if let Some(query) = &options.query {
+        let given = http::query_members(&target);
+        let fitting = matches(query, &given, &scope.bindings.borrow());
+        match fitting {
+            Ok(bindings) => *scope.bindings.borrow_mut() = bindings,
+            Err(_) => {
+                let message = format!("{name} asked with other query parameters");
+                let accused = scope.accused(step);
+                return Err(fail(
+                    shared,
+                    scope,
+                    step,
+                    accused,
+                    message,
+                    pattern_text(query),
+                    Value::from(target),
+                ));
+            }
+        }
+    }
     if let Some(path) = &options.path
         && matches(path, &Value::from(target.split('?').next().unwrap_or_default()), &scope.bindings.borrow())
             .is_err()
@@ -1226,6 +1277,10 @@ enum Guard {
     Silence { links: Vec<usize>, until: Time },
     /// Time passes.
     Time(Time),
+    /// Somebody asks for a connection.
+    Asks(usize),
+    /// An attempt to connect is refused, with such a status if one is named.
+    Refused { link: usize, status: Option<Pattern> },
     /// Nothing has to be seen.
     Open,
 }
@@ -1247,6 +1302,14 @@ impl Guard {
                 shared.now >= *until && links.iter().all(|link| shared.disturbance(*link).is_none())
             }
             Guard::Time(until) => shared.now >= *until,
+            Guard::Asks(one) => !shared.requests[*one].is_empty(),
+            Guard::Refused { link, status } => match (&shared.links[*link].stage, status) {
+                (Stage::Refused(..), None) => true,
+                (Stage::Refused(Some(found), _), Some(status)) => {
+                    matches(status, &Value::from(*found), &scope.bindings.borrow()).is_ok()
+                }
+                _ => false,
+            },
             Guard::Open => true,
         }
     }
@@ -1290,6 +1353,11 @@ impl Guard {
             Guard::Arrives { expect, .. } => expect.describe(),
             Guard::Silence { .. } => "silence".to_owned(),
             Guard::Time(_) => "nothing else".to_owned(),
+            Guard::Asks(_) => "a request for a connection".to_owned(),
+            Guard::Refused { status: Some(status), .. } => {
+                format!("a refusal with HTTP {}", pattern_text(status))
+            }
+            Guard::Refused { .. } => "a refusal".to_owned(),
             Guard::Open => "anything".to_owned(),
         }
     }
@@ -1311,6 +1379,7 @@ fn guard(shared: &Rc<RefCell<Shared>>, scope: &Scope, block: &Block, began: Time
     match &first.kind {
         StepKind::Arrow { from, to, payload } if watched(from) => {
             let link = match (scope.one(from), scope.one(to)) {
+                (Ok(from), Ok(to)) if http::is_http(payload) => shared_now.exchange(from, to, payload),
                 (Ok(from), Ok(to)) => shared_now.known_link_between(from, to),
                 _ => None,
             };
@@ -1329,6 +1398,13 @@ fn guard(shared: &Rc<RefCell<Shared>>, scope: &Scope, block: &Block, began: Time
             .map_or(Guard::Open, |link| Guard::Arrives { link, expect: Expect::Close(close.clone()), since }),
         StepKind::Vanishes { who } if watched(who) => {
             link_to(who).map_or(Guard::Open, |link| Guard::Arrives { link, expect: Expect::Drop, since })
+        }
+        StepKind::Connects { who: one, .. } | StepKind::Refuses { whom: one, .. } if watched(one) => {
+            scope.one(one).map_or(Guard::Open, Guard::Asks)
+        }
+        StepKind::Refuses { who, whom, status } if watched(who) => {
+            let status = status.clone();
+            link_to(whom).map_or(Guard::Open, |link| Guard::Refused { link, status })
         }
         StepKind::Quiet { who, duration } => {
             let listeners: Vec<usize> =
@@ -1545,6 +1621,8 @@ impl Shared {
         self.cast.push(Participant { name, ..one });
         self.current.push(None);
         self.requests.push(std::collections::VecDeque::new());
+        self.asked.push(std::collections::VecDeque::new());
+        self.taken.push(std::collections::VecDeque::new());
         self.cast.len() - 1
     }
 }

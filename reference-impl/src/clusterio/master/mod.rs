@@ -547,6 +547,7 @@ impl Machine for Master {
             | Input::Tick
             | Input::Bound { .. }
             | Input::NotBound { .. }
+            | Input::Answered { .. }
             | Input::Datagram { .. } => {}
         }
     }

@@ -547,6 +547,7 @@ impl Machine for Peer {
             },
             // Nobody connects to a peer, and it knows no datagrams.
             Input::Requested { .. }
+            | Input::Answered { .. }
             | Input::Bound { .. }
             | Input::NotBound { .. }
             | Input::Datagram { .. } => {}

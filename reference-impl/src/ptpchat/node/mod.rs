@@ -280,6 +280,7 @@ impl Node {
             .map(|peer| {
                 self.planted_route(Route { node_id: peer.id, address: Some(peer.address), hops: None })
             })
+            .chain(self.planted.gone.iter().copied())
             .collect();
         let first = self.listed % listed.len().max(1);
         let room = self.planted_room(ROUTES);
@@ -407,6 +408,7 @@ impl Machine for Node {
             Input::Requested { .. }
             | Input::Opened { .. }
             | Input::Refused { .. }
+            | Input::Answered { .. }
             | Input::Received { .. }
             | Input::Closing { .. }
             | Input::Closed { .. } => {}

@@ -237,7 +237,9 @@ impl Node {
         let silent =
             |standing| matches!(standing, Standing::Alive { last_seen } if now >= last_seen + SILENCE);
         let rest = now.since_start() > REST_AT && now.since_start() < REST_AT + REST;
-        self.has(Fault::TakesARest) && rest || self.has(Fault::DeadMachineStopsGreeting) && self.peers.iter().any(|peer| silent(peer.standing))
+        self.has(Fault::TakesARest) && rest
+            || self.has(Fault::DeadMachineStopsGreeting)
+                && self.peers.iter().any(|peer| silent(peer.standing))
     }
 
     pub(super) fn planted_crowd(&mut self) {

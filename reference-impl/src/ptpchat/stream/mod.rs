@@ -318,7 +318,10 @@ impl Machine for StreamNode {
                 }
             }
             // Streams know no datagrams.
-            Input::Bound { .. } | Input::NotBound { .. } | Input::Datagram { .. } => {}
+            Input::Answered { .. }
+            | Input::Bound { .. }
+            | Input::NotBound { .. }
+            | Input::Datagram { .. } => {}
         }
     }
 
