@@ -485,6 +485,10 @@ fn network_flow(
     if clear(&again) {
         return again;
     }
+    // What killed the target shows only once.
+    if !again.heard && result.heard {
+        return result;
+    }
     if lag >= plan.settings.slack {
         again.verdict = Verdict::Inconclusive;
         again.reason =

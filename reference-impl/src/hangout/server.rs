@@ -337,6 +337,14 @@ impl Machine for Server {
         }
     }
 
+    fn is_over(&self) -> bool {
+        self.dead
+    }
+
+    fn has_failed(&self) -> bool {
+        self.dead
+    }
+
     fn deadline(&self) -> Option<Time> {
         let greeting = self.memory.ungreeted.values().min().copied();
         [self.check_at, self.ping_at, greeting].into_iter().flatten().min()
