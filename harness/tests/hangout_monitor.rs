@@ -759,6 +759,9 @@ fn what_the_document_tolerates_is_not_accused() {
     let both = sync(3.5, &EVERYBODY, json!({"opened": ["dave"], "closed": ["dave"]}), all_three());
     check_tolerated("F17: both lists", &(THREE.to_owned() + visit + &both + &end(6.0)));
 
+    let closed = sync(3.5, &EVERYBODY, json!({"closed": ["dave"]}), all_three());
+    check_tolerated("6.19: only in `closed`", &(THREE.to_owned() + visit + &closed + &end(6.0)));
+
     let speaks =
         "{\"at\": 3, \"open\": \"dave\"}\n".to_owned() + &chat(3.0, "dave", json!("*"), json!("early"));
     let heard: String = EVERYBODY.iter().map(|reader| relay(3.0, "dave", reader, json!("early"))).collect();
