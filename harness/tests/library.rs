@@ -14,9 +14,10 @@ async fn serve(listener: tokio::net::TcpListener) {
     let options = ReferenceOptions {
         edition: "v1",
         seed: 1,
+        epoch: None,
         authority: "",
         path: "/",
-        settings: protocol.settings.settings.clone(),
+        settings: protocol.settings.values("v1"),
         sinner: None,
     };
     let mut server = reference("hangout", "server", &options).expect("it is a role");

@@ -72,7 +72,8 @@ fn what_a_sinner_may_also_break_is_a_requirement_of_its_role() {
 fn an_unfinished_protocol_still_has_gaps() {
     for (name, gap) in UNFINISHED {
         let protocol = protocols().into_iter().find(|protocol| protocol.settings.name == *name);
-        let protocol = protocol.unwrap_or_else(|| panic!("{name} has no sinners; it need not stand in UNFINISHED"));
+        let protocol =
+            protocol.unwrap_or_else(|| panic!("{name} has no sinners; it need not stand in UNFINISHED"));
         let found = AtomicBool::new(!without(&protocol).is_empty());
         if !found.load(Ordering::Relaxed) {
             judge_all(&protocol, &|row| {
@@ -80,6 +81,9 @@ fn an_unfinished_protocol_still_has_gaps() {
                 !found.load(Ordering::Relaxed)
             });
         }
-        assert!(found.load(Ordering::Relaxed), "{name} has no gaps any more ({gap}); take it out of UNFINISHED");
+        assert!(
+            found.load(Ordering::Relaxed),
+            "{name} has no gaps any more ({gap}); take it out of UNFINISHED"
+        );
     }
 }

@@ -19,7 +19,9 @@ use serde_json::{Value, json};
 /// Something that could happen to a machine, as data that can be drawn and shown.
 #[derive(Clone, Debug)]
 enum Step {
-    Requested { upgrade: bool },
+    Requested {
+        upgrade: bool,
+    },
     Opened,
     Refused,
     Text(Vec<u8>),
@@ -35,9 +37,18 @@ enum Step {
 }
 
 fn any_text() -> impl Strategy<Value = Vec<u8>> {
-    let to = prop::sample::select(vec![r#""server""#, r#""*""#, r#"["*", "server"]"#, "5", "[]", "null", r#"["x", 1]"#]);
+    let to = prop::sample::select(vec![
+        r#""server""#,
+        r#""*""#,
+        r#"["*", "server"]"#,
+        "5",
+        "[]",
+        "null",
+        r#"["x", 1]"#,
+    ]);
     let kind = prop::sample::select(vec!["properties", "chat", "from", "metadata", "changes", ""]);
-    let payload = prop::sample::select(vec![r#"{"a": 1}"#, r#"{"a": null, "b": {}}"#, "[]", "0", "1e400", "[[[["]);
+    let payload =
+        prop::sample::select(vec![r#"{"a": 1}"#, r#"{"a": null, "b": {}}"#, "[]", "0", "1e400", "[[[["]);
     let envelope = (to, kind, payload).prop_map(|(to, kind, payload)| {
         format!(r#"{{"to": {to}, "packet": {{"type": "{kind}", "{kind}": {payload}}}}}"#).into_bytes()
     });
@@ -79,8 +90,15 @@ fn any_life() -> impl Strategy<Value = Vec<(u64, Step, u64)>> {
 
 fn any_faults() -> impl Strategy<Value = BTreeSet<Fault>> {
     let names = vec![
-        "replaces-properties", "inherits-properties", "shared-token", "sequential-tokens", "immediate-sync",
-        "deaf-after-bad-input", "array-becomes-properties", "dies-on-malformed", "dies-on-wire-error",
+        "replaces-properties",
+        "inherits-properties",
+        "shared-token",
+        "sequential-tokens",
+        "immediate-sync",
+        "deaf-after-bad-input",
+        "array-becomes-properties",
+        "dies-on-malformed",
+        "dies-on-wire-error",
     ];
     prop::collection::btree_set(prop::sample::select(names), 0..2)
         .prop_map(|names| names.into_iter().filter_map(Fault::from_name).collect())
@@ -110,7 +128,10 @@ where
         while let Some(due) = machine.deadline().filter(|due| *due <= until) {
             now = due.max(now);
             machine.handle(now, Input::Tick, &mut out);
-            prop_assert!(machine.deadline().is_none_or(|due| due > now), "after a tick the deadline stands still");
+            prop_assert!(
+                machine.deadline().is_none_or(|due| due > now),
+                "after a tick the deadline stands still"
+            );
             ticks += 1;
             prop_assert!(ticks < 10_000, "it does not come to rest");
         }
@@ -118,8 +139,18 @@ where
         let number = &mut numbers[usize::try_from(*place).expect("small")];
         let asked = dialled.iter().next().copied();
         let link = LinkId(1_000 + *place + 4 * *number);
-        let link = open.iter().copied().filter(|one| one.0 < 1_000).nth(usize::try_from(*place).expect("small")).unwrap_or(link);
-        let request = |upgrade| Request { method: "GET".to_owned(), path: "/".to_owned(), upgrade, ..Request::default() };
+        let link = open
+            .iter()
+            .copied()
+            .filter(|one| one.0 < 1_000)
+            .nth(usize::try_from(*place).expect("small"))
+            .unwrap_or(link);
+        let request = |upgrade| Request {
+            method: "GET".to_owned(),
+            path: "/".to_owned(),
+            upgrade,
+            ..Request::default()
+        };
         let plain;
         let input = match step {
             Step::Requested { upgrade } if !open.contains(&link) => {
@@ -142,7 +173,9 @@ where
                 }
             }
             Step::Command(which) => {
-                let Some(command) = commands.get(usize::from(*which) % commands.len().max(1)) else { continue };
+                let Some(command) = commands.get(usize::from(*which) % commands.len().max(1)) else {
+                    continue;
+                };
                 Input::Command(command.clone())
             }
             Step::Nothing => Input::Tick,
@@ -161,14 +194,20 @@ where
             }
         };
         machine.handle(now, input, &mut out);
-        prop_assert!(machine.deadline().is_none_or(|due| due > now), "after {step:?} at {now} the deadline lies behind");
+        prop_assert!(
+            machine.deadline().is_none_or(|due| due > now),
+            "after {step:?} at {now} the deadline lies behind"
+        );
         while let Some(action) = out.pop() {
             match &action {
                 Action::Send { link, .. } | Action::Close { link, .. } | Action::Abort { link } => {
                     prop_assert!(open.contains(link), "{action:?} on a link that is gone");
                 }
                 Action::Connect { link, .. } => {
-                    prop_assert!(dialled.insert(*link) && !open.contains(link), "{action:?} uses a number again");
+                    prop_assert!(
+                        dialled.insert(*link) && !open.contains(link),
+                        "{action:?} uses a number again"
+                    );
                 }
                 _ => {}
             }
@@ -262,7 +301,8 @@ struct Room {
 
 impl Room {
     fn new() -> Room {
-        let framing = Framing::WebSocket(WebSocketConfig { max_message: 1 << 16, ..WebSocketConfig::default() });
+        let framing =
+            Framing::WebSocket(WebSocketConfig { max_message: 1 << 16, ..WebSocketConfig::default() });
         let server = Host::new(Server::new(ServerConfig::default()), framing, "");
         Room { server, now: Time::ZERO, peers: Vec::new(), next: 0 }
     }
@@ -271,7 +311,8 @@ impl Room {
     fn open(&mut self, name: &str, upgrades: bool) -> LinkId {
         let link = LinkId(self.next);
         self.next += 1;
-        let request = Request { method: "GET".to_owned(), path: "/".to_owned(), upgrade: true, ..Request::default() };
+        let request =
+            Request { method: "GET".to_owned(), path: "/".to_owned(), upgrade: true, ..Request::default() };
         let mut end = WebSocketEnd::connecting(WebSocketConfig::default(), "localhost", &request, link.0);
         let upgrade = end.take_output();
         self.server.incoming(self.now, link);
@@ -429,7 +470,9 @@ impl Stage {
                     WireEvent::Text(bytes) => {
                         self.said.push(serde_json::from_slice(&bytes).expect("a client sends JSON"));
                     }
-                    WireEvent::Pong(payload) => self.said.push(json!(format!("pong {}", String::from_utf8_lossy(&payload)))),
+                    WireEvent::Pong(payload) => {
+                        self.said.push(json!(format!("pong {}", String::from_utf8_lossy(&payload))))
+                    }
                     WireEvent::Closing { code, .. } => self.said.push(json!(format!("close {code:?}"))),
                     WireEvent::Ended => {}
                     other => panic!("{other:?}"),

@@ -159,7 +159,8 @@ fn json_keeps_to_its_published_schema() {
 #[test]
 fn the_page_holds_hostile_text_as_data_only() {
     let page = html::html(&[hostile_run(), hostile_run()]).expect("it renders");
-    let scripts: Vec<&str> = page.match_indices("<script").map(|(place, _)| &page[place..place + 32]).collect();
+    let scripts: Vec<&str> =
+        page.match_indices("<script").map(|(place, _)| &page[place..place + 32]).collect();
     let data = scripts.iter().filter(|tag| tag.starts_with("<script type=\"application/json\">")).count();
     assert_eq!(data, 18, "one a flow");
     assert_eq!(scripts.len(), data + 1, "and the page's own");
@@ -174,7 +175,11 @@ fn the_page_holds_hostile_text_as_data_only() {
         let value: serde_json::Value = serde_json::from_str(text).expect("it is JSON");
         assert!(value["lifelines"].is_array());
     }
-    assert!(page.contains("default-src &#39;none&#39;") || page.contains("default-src 'none'") || page.contains("default-src &#x27;none"));
+    assert!(
+        page.contains("default-src &#39;none&#39;")
+            || page.contains("default-src 'none'")
+            || page.contains("default-src &#x27;none")
+    );
 }
 
 #[test]

@@ -46,7 +46,10 @@ fn heard(net: &Net, one: usize) -> usize {
 }
 
 fn say(net: &mut Net, one: usize) {
-    net.command(one, NodeCommand::Message { channel: None, channel_id: lobby(), text: "hello all".into(), to: Vec::new() });
+    net.command(
+        one,
+        NodeCommand::Message { channel: None, channel_id: lobby(), text: "hello all".into(), to: Vec::new() },
+    );
     net.pass(Duration::from_secs(1));
 }
 

@@ -13,9 +13,23 @@ const MALLORY: &str = "127.0.0.66:666";
 
 fn junk() -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = [
-        "", " ", "HELLO", "{", "[]", "5", "null", "\"HELLO\"", "{}", "{\"msg_type\":\"HELLO\"", "{\"msg_type\":5}",
-        "{\"msg_type\":\"HELLO\"} x", "{\"msg_type\":\"HELLO\"}{\"msg_type\":\"HELLO\"}", "{\"msg_type\":\"hello\"}",
-        "{\"MSG_TYPE\":\"HELLO\"}", "{\"msg_type\":\"MESSAGE\",\"msg_data\":[]}", "{\"msg_type\":\"NACK\"}",
+        "",
+        " ",
+        "HELLO",
+        "{",
+        "[]",
+        "5",
+        "null",
+        "\"HELLO\"",
+        "{}",
+        "{\"msg_type\":\"HELLO\"",
+        "{\"msg_type\":5}",
+        "{\"msg_type\":\"HELLO\"} x",
+        "{\"msg_type\":\"HELLO\"}{\"msg_type\":\"HELLO\"}",
+        "{\"msg_type\":\"hello\"}",
+        "{\"MSG_TYPE\":\"HELLO\"}",
+        "{\"msg_type\":\"MESSAGE\",\"msg_data\":[]}",
+        "{\"msg_type\":\"NACK\"}",
         "{\"msg_type\":\"CONNECT\", \"msg_data\":{\"dst\":\"127.0.0.3\", \"src\":\"50001\"}",
         "\u{feff}{\"msg_type\":\"HELLO\"}",
     ]
@@ -25,7 +39,8 @@ fn junk() -> Vec<Vec<u8>> {
     all.push(vec![0xff; 100]);
     all.push(vec![b'x'; 65_507]);
     all.push(vec![b'['; 60_000]);
-    let deep = format!("{{\"msg_type\":\"RELAY\",\"msg_data\":{{\"x\":{}{}}}}}", "[".repeat(64), "]".repeat(64));
+    let deep =
+        format!("{{\"msg_type\":\"RELAY\",\"msg_data\":{{\"x\":{}{}}}}}", "[".repeat(64), "]".repeat(64));
     all.push(deep.into_bytes());
     all
 }
@@ -71,7 +86,8 @@ fn mistyped_fields_are_not_acknowledged() {
             for bad in [json!(null), json!(5), json!({}), json!("")] {
                 let mut data = good.clone();
                 data[field] = bad.clone();
-                let lawful = bad == json!("") && matches!(field, "message" | "timestamp" | "cipher" | "key" | "certificate");
+                let lawful = bad == json!("")
+                    && matches!(field, "message" | "timestamp" | "cipher" | "key" | "certificate");
                 assert_eq!(read(&data).is_ok(), lawful, "{verb} {field} {bad}");
             }
         }
@@ -95,12 +111,53 @@ fn what_is_written_is_read_again() {
 
 /// Bytes that look like messages, in whole or in part.
 fn nearly_messages() -> impl Strategy<Value = Vec<u8>> {
-    let verb = prop::sample::select(vec!["HELLO", "ACK", "JOIN", "CHANNEL", "LEAVE", "GETCERTIFICATE", "CERTIFICATE", "GETKEY", "KEY", "MESSAGE", "RELAY", "CONNECT", "ROUTING", "NACK"]);
-    let field = prop::sample::select(vec!["msg_id", "node_id", "recipient_id", "channel", "channel_id", "members", "closed", "certificate", "cipher", "key", "message", "recipient", "timestamp", "attachment", "src", "dst", "nodes", "ttl"]);
+    let verb = prop::sample::select(vec![
+        "HELLO",
+        "ACK",
+        "JOIN",
+        "CHANNEL",
+        "LEAVE",
+        "GETCERTIFICATE",
+        "CERTIFICATE",
+        "GETKEY",
+        "KEY",
+        "MESSAGE",
+        "RELAY",
+        "CONNECT",
+        "ROUTING",
+        "NACK",
+    ]);
+    let field = prop::sample::select(vec![
+        "msg_id",
+        "node_id",
+        "recipient_id",
+        "channel",
+        "channel_id",
+        "members",
+        "closed",
+        "certificate",
+        "cipher",
+        "key",
+        "message",
+        "recipient",
+        "timestamp",
+        "attachment",
+        "src",
+        "dst",
+        "nodes",
+        "ttl",
+    ]);
     let value = prop_oneof![
-        Just(json!(null)), Just(json!("7f1c2f9e-0b1d-4c53-9d0e-3a8c6f0f7a11")), Just(json!("127.0.0.3")), Just(json!("50001")),
-        Just(json!("127.0.0.2:50001")), Just(json!([{"node_id": "7f1c2f9e-0b1d-4c53-9d0e-3a8c6f0f7a11", "address": "127.0.0.5:5"}])),
-        Just(json!("lobby")), Just(json!(true)), Just(json!([])), any::<i64>().prop_map(|number| json!(number)),
+        Just(json!(null)),
+        Just(json!("7f1c2f9e-0b1d-4c53-9d0e-3a8c6f0f7a11")),
+        Just(json!("127.0.0.3")),
+        Just(json!("50001")),
+        Just(json!("127.0.0.2:50001")),
+        Just(json!([{"node_id": "7f1c2f9e-0b1d-4c53-9d0e-3a8c6f0f7a11", "address": "127.0.0.5:5"}])),
+        Just(json!("lobby")),
+        Just(json!(true)),
+        Just(json!([])),
+        any::<i64>().prop_map(|number| json!(number)),
     ];
     let data = prop::collection::vec((field, value), 0..8);
     (verb, data, any::<prop::sample::Index>(), any::<bool>()).prop_map(|(verb, data, cut, whole)| {

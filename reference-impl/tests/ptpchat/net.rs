@@ -5,39 +5,41 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use flowproof_reference::machine::{Action, Input, Machine, Outbox, SocketId, Time};
-use flowproof_reference::ptpchat::{Edition, Filtering, Mapping, Nat, Node, NodeCommand, NodeConfig, NodeEvent};
+use flowproof_reference::ptpchat::{
+    Edition, Filtering, Mapping, Nat, Node, NodeCommand, NodeConfig, NodeEvent,
+};
 use serde_json::Value;
 
 /// Things that happen before a test is given up.
 const STEPS: usize = 200_000;
 /// The well-known port.
-pub const PORT: u16 = 9001;
+pub(crate) const PORT: u16 = 9001;
 
 /// What the network does to datagrams.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Weather {
+pub(crate) struct Weather {
     /// Of a hundred datagrams, so many are lost.
-    pub lost: u8,
+    pub(crate) lost: u8,
     /// Of a hundred datagrams, so many arrive twice.
-    pub twice: u8,
+    pub(crate) twice: u8,
     /// The longest time on the way; what is sent later may arrive earlier.
-    pub delay: Duration,
+    pub(crate) delay: Duration,
 }
 
 /// A datagram on its way, as the receiver's side of the world sees it.
 #[derive(Clone, Debug)]
-pub struct Datagram {
-    pub from: SocketAddrV4,
-    pub to: SocketAddrV4,
-    pub bytes: Vec<u8>,
+pub(crate) struct Datagram {
+    pub(crate) from: SocketAddrV4,
+    pub(crate) to: SocketAddrV4,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Datagram {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.bytes).expect("nodes send JSON")
     }
 
-    pub fn is(&self, verb: &str) -> bool {
+    pub(crate) fn is(&self, verb: &str) -> bool {
         self.json()["msg_type"] == verb
     }
 }
@@ -50,38 +52,43 @@ struct Station {
 }
 
 /// The nodes, the boxes in front of them, and what is on the way.
-pub struct Net {
-    pub now: Time,
+pub(crate) struct Net {
+    pub(crate) now: Time,
     stations: Vec<Station>,
     nats: BTreeMap<Ipv4Addr, (Ipv4Addr, Nat)>,
     on_the_way: BTreeMap<(Time, u64), Datagram>,
     /// Everything that was delivered to somebody, or to a test's own address.
-    pub seen: Vec<(Time, Datagram)>,
+    pub(crate) seen: Vec<(Time, Datagram)>,
     weather: Weather,
     dice: fastrand::Rng,
     sent: u64,
     port: u16,
 }
 
-pub fn ip(text: &str) -> Ipv4Addr {
+pub(crate) fn ip(text: &str) -> Ipv4Addr {
     text.parse().expect("an IP address")
 }
 
-pub fn at(text: &str) -> SocketAddrV4 {
+pub(crate) fn at(text: &str) -> SocketAddrV4 {
     text.parse().expect("an address")
 }
 
-pub fn config(edition: Edition, seed: u64, knows: &[&str]) -> NodeConfig {
-    NodeConfig { seed, edition, bootstrap: knows.iter().map(|text| at(text)).collect(), ..NodeConfig::default() }
+pub(crate) fn config(edition: Edition, seed: u64, knows: &[&str]) -> NodeConfig {
+    NodeConfig {
+        seed,
+        edition,
+        bootstrap: knows.iter().map(|text| at(text)).collect(),
+        ..NodeConfig::default()
+    }
 }
 
 /// S, on the well-known port.
-pub fn server(edition: Edition) -> NodeConfig {
+pub(crate) fn server(edition: Edition) -> NodeConfig {
     NodeConfig { intermediary: true, port: Some(PORT), ..config(edition, 99, &[]) }
 }
 
 impl Net {
-    pub fn new(seed: u64, weather: Weather) -> Net {
+    pub(crate) fn new(seed: u64, weather: Weather) -> Net {
         Net {
             now: Time::ZERO,
             stations: Vec::new(),
@@ -96,62 +103,66 @@ impl Net {
     }
 
     /// A network without faults.
-    pub fn fair() -> Net {
+    pub(crate) fn fair() -> Net {
         Net::new(1, Weather::default())
     }
 
     /// Adds a node; its number.
-    pub fn add(&mut self, address: &str, config: NodeConfig) -> usize {
+    pub(crate) fn add(&mut self, address: &str, config: NodeConfig) -> usize {
         let (node, sockets, events) = (Node::new(config), BTreeMap::new(), Vec::new());
         self.stations.push(Station { ip: ip(address), node, sockets, events });
         self.stations.len() - 1
     }
 
     /// Puts a box in front of the nodes on `inside`; the world sees them at `outside`.
-    pub fn translate(&mut self, inside: &str, outside: &str, mapping: Mapping, filtering: Filtering) {
+    pub(crate) fn translate(&mut self, inside: &str, outside: &str, mapping: Mapping, filtering: Filtering) {
         let outside = ip(outside);
         self.nats.insert(ip(inside), (outside, Nat::new(outside, mapping, filtering)));
     }
 
-    pub fn node(&self, number: usize) -> &Node {
+    pub(crate) fn node(&self, number: usize) -> &Node {
         &self.stations[number].node
     }
 
     /// Where a node's ordinary socket is, as it sees it itself.
-    pub fn address(&self, number: usize) -> SocketAddrV4 {
+    pub(crate) fn address(&self, number: usize) -> SocketAddrV4 {
         self.stations[number].sockets[&SocketId(0)]
     }
 
     /// The sockets that a node has open.
-    pub fn sockets(&self, number: usize) -> usize {
+    pub(crate) fn sockets(&self, number: usize) -> usize {
         self.stations[number].sockets.len()
     }
 
-    pub fn events(&self, number: usize) -> &[NodeEvent] {
+    pub(crate) fn events(&self, number: usize) -> &[NodeEvent] {
         &self.stations[number].events
     }
 
-    pub fn command(&mut self, number: usize, command: NodeCommand) {
+    pub(crate) fn command(&mut self, number: usize, command: NodeCommand) {
         self.feed(number, Input::Command(command));
     }
 
     /// A datagram of the test's own, from an address where nobody is.
-    pub fn send(&mut self, from: &str, to: SocketAddrV4, text: &str) {
+    pub(crate) fn send(&mut self, from: &str, to: SocketAddrV4, text: &str) {
         self.launch(Datagram { from: at(from), to, bytes: text.as_bytes().to_vec() });
     }
 
-    pub fn send_bytes(&mut self, from: &str, to: SocketAddrV4, bytes: &[u8]) {
+    pub(crate) fn send_bytes(&mut self, from: &str, to: SocketAddrV4, bytes: &[u8]) {
         self.launch(Datagram { from: at(from), to, bytes: bytes.to_vec() });
     }
 
     /// What came to one of the test's own addresses.
-    pub fn received(&self, address: &str) -> Vec<Datagram> {
+    pub(crate) fn received(&self, address: &str) -> Vec<Datagram> {
         let address = at(address);
-        self.seen.iter().filter(|(_, datagram)| datagram.to == address).map(|(_, datagram)| datagram.clone()).collect()
+        self.seen
+            .iter()
+            .filter(|(_, datagram)| datagram.to == address)
+            .map(|(_, datagram)| datagram.clone())
+            .collect()
     }
 
     /// Lets `time` pass.
-    pub fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         let until = self.now + time;
         for _ in 0..STEPS {
             let due = self.stations.iter().filter_map(|station| station.node.deadline()).min();
@@ -189,7 +200,8 @@ impl Net {
                     self.feed(number, Input::Bound { socket, local: local.into() });
                 }
                 Action::SendTo { socket, to: SocketAddr::V4(to), bytes } => {
-                    let from = self.stations[number].sockets.get(&socket).copied().expect("the socket is open");
+                    let from =
+                        self.stations[number].sockets.get(&socket).copied().expect("the socket is open");
                     let from = match self.nats.get_mut(from.ip()) {
                         Some((_, nat)) => nat.outbound(from, to).expect("the box has ports left"),
                         None => from,

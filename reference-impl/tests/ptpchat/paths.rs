@@ -18,7 +18,7 @@ fn channel() -> Guid {
 /// Alice and bob, each behind a box, and sam whom both know.
 fn two_boxes(mapping: Mapping, change: impl Fn(&mut NodeConfig), weather: Weather) -> (Net, usize, usize) {
     let mut net = Net::new(7, weather);
-    let mut node = |net: &mut Net, address: &str, seed| {
+    let node = |net: &mut Net, address: &str, seed| {
         let mut settings = config(Edition::Udp201603, seed, &[SAM]);
         change(&mut settings);
         net.add(address, settings)
@@ -34,7 +34,12 @@ fn two_boxes(mapping: Mapping, change: impl Fn(&mut NodeConfig), weather: Weathe
 }
 
 fn say(net: &mut Net, from: usize, to: Whom, text: &str) {
-    let command = NodeCommand::Message { channel: Some("lobby".into()), channel_id: channel(), text: text.into(), to: vec![to] };
+    let command = NodeCommand::Message {
+        channel: Some("lobby".into()),
+        channel_id: channel(),
+        text: text.into(),
+        to: vec![to],
+    };
     net.command(from, command);
 }
 
@@ -48,7 +53,10 @@ fn heard(net: &Net, one: usize) -> usize {
 }
 
 fn connect(net: &mut Net, one: usize) {
-    net.command(one, NodeCommand::Connect { to: Whom::Ip(ip("203.0.113.3")), through: Some(Whom::Address(at(SAM))) });
+    net.command(
+        one,
+        NodeCommand::Connect { to: Whom::Ip(ip("203.0.113.3")), through: Some(Whom::Address(at(SAM))) },
+    );
 }
 
 fn talk_both_ways(net: &mut Net, alice: usize, bob: usize) -> (usize, usize) {
@@ -73,7 +81,11 @@ fn connect_opens_a_path_through_two_boxes_in_both_directions() {
     connect(&mut net, alice);
     net.pass(Duration::from_secs(5));
     for one in [alice, bob] {
-        assert!(net.events(one).iter().any(|event| matches!(event, NodeEvent::PathOpen(_))), "{:?}", net.events(one));
+        assert!(
+            net.events(one).iter().any(|event| matches!(event, NodeEvent::PathOpen(_))),
+            "{:?}",
+            net.events(one)
+        );
     }
     assert_eq!(talk_both_ways(&mut net, alice, bob), (1, 1));
 }
@@ -143,7 +155,8 @@ fn only_the_intermediary_that_was_asked_is_believed() {
     net.pass(Duration::from_secs(1));
     net.command(alice, NodeCommand::Connect { to: Whom::Ip(ip("127.0.0.3")), through: None });
     net.pass(Duration::from_millis(10));
-    let first = net.received("127.0.0.1:9001").into_iter().rfind(|datagram| datagram.is("CONNECT")).expect("C1");
+    let first =
+        net.received("127.0.0.1:9001").into_iter().rfind(|datagram| datagram.is("CONNECT")).expect("C1");
     let port = first.json()["msg_data"]["src"].as_str().expect("a port").to_owned();
     let fourth = json!({"msg_type": "CONNECT", "msg_data": {"dst": "127.0.0.66:66", "src": format!("127.0.0.2:{port}")}});
     let to = net.address(alice);
@@ -177,7 +190,9 @@ fn sam_reflects_nothing_towards_addresses_that_nobody_asked_from() {
     let sam = net.add("127.0.0.1", server(Edition::Seed));
     net.pass(Duration::from_secs(1));
     let to = net.address(sam);
-    for (dst, src) in [("127.0.0.99:80", "50002"), ("127.0.0.99", "50001"), ("1", "2"), ("", ""), ("127.0.0.99:80", "0")] {
+    for (dst, src) in
+        [("127.0.0.99:80", "50002"), ("127.0.0.99", "50001"), ("1", "2"), ("", ""), ("127.0.0.99:80", "0")]
+    {
         let connect = json!({"msg_type": "CONNECT", "msg_data": {"dst": dst, "src": src}});
         net.send("127.0.0.3:5000", to, &connect.to_string());
     }

@@ -35,7 +35,8 @@ fn two_nodes_greet_each_other_once_a_second() {
         let (one, other) = (net.address(sam), net.address(alice));
         assert!(net.node(sam).hears(other) && net.node(alice).hears(one));
         for (from, to) in [(one, other), (other, one)] {
-            let greetings = net.seen.iter().filter(|(_, sent)| (sent.from, sent.to) == (from, to) && sent.is("HELLO"));
+            let greetings =
+                net.seen.iter().filter(|(_, sent)| (sent.from, sent.to) == (from, to) && sent.is("HELLO"));
             let times: Vec<_> = greetings.map(|(at, _)| *at).collect();
             assert!(times.len() >= 9, "{times:?}");
             for pair in times.windows(2) {
@@ -129,7 +130,8 @@ fn every_copy_is_acknowledged_to_where_it_came_from() {
         net.pass(Duration::from_millis(10));
         let acks = |address: &str| {
             let all = net.received(address).into_iter().filter(|datagram| datagram.is("ACK"));
-            all.map(|datagram| datagram.json()["msg_data"]["msg_id"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+            all.map(|datagram| datagram.json()["msg_data"]["msg_id"].as_str().unwrap_or_default().to_owned())
+                .collect::<Vec<_>>()
         };
         assert_eq!(acks(ANNA), [id, id]);
         assert_eq!(acks("127.0.0.9:6000"), [id]);
@@ -155,7 +157,8 @@ fn nothing_else_is_acknowledged() {
     let bob = net.add("127.0.0.3", config(Edition::Udp201603, 1, &[]));
     net.pass(Duration::from_secs(1));
     let to = net.address(bob);
-    let mut cases = vec![json!({"msg_type": "HELLO"}), json!({"msg_type": "ACK"}), json!({"msg_type": "RELAY"})];
+    let mut cases =
+        vec![json!({"msg_type": "HELLO"}), json!({"msg_type": "ACK"}), json!({"msg_type": "RELAY"})];
     for verb in ["ACK", "JOIN", "LEAVE", "CHANNEL", "ROUTING", "RELAY", "CONNECT", "HELLO"] {
         let mut case = message("2b8f4a6e-13c5-4df0-8a2b-9e0c5a7d1f42");
         case["msg_type"] = json!(verb);
@@ -187,7 +190,10 @@ fn what_gets_lost_is_sent_again_and_shown_once() {
         let received = net.events(bob).iter().filter(|event| matches!(event, NodeEvent::Received(_))).count();
         assert!(received <= 1, "shown once, not {received} times");
         shown += received;
-        let end = net.events(alice).iter().filter(|event| matches!(event, NodeEvent::Delivered(_) | NodeEvent::Failed(_)));
+        let end = net
+            .events(alice)
+            .iter()
+            .filter(|event| matches!(event, NodeEvent::Delivered(_) | NodeEvent::Failed(_)));
         done += end.count();
     }
     assert_eq!(done, 20, "each is delivered or given up");
@@ -204,8 +210,8 @@ fn routing_tells_addresses_as_the_node_sees_them() {
     net.send(ANNA, to, &hello(Some("7f1c2f9e-0b1d-4c53-9d0e-3a8c6f0f7a11")));
     net.send("127.0.0.4:7000", to, &hello(Some(odd)));
     net.pass(Duration::from_secs(3));
-    let lists = net.received(ANNA).into_iter().filter(|datagram| datagram.is("ROUTING"));
-    let last = lists.last().expect("ROUTING comes").json();
+    let mut lists = net.received(ANNA).into_iter().filter(|datagram| datagram.is("ROUTING"));
+    let last = lists.next_back().expect("ROUTING comes").json();
     assert_eq!(last["msg_data"]["node_id"], net.node(sam).id().to_string());
     let nodes = last["msg_data"]["nodes"].as_array().expect("a list").clone();
     assert!(nodes.contains(&json!({"node_id": odd, "address": "127.0.0.4:7000"})), "{nodes:?}");
@@ -219,9 +225,15 @@ fn the_same_seed_says_the_same() {
         net.add("127.0.0.1", server(Edition::Udp201603));
         let alice = net.add("127.0.0.2", config(Edition::Udp201603, 1, &["127.0.0.1:9001"]));
         net.pass(Duration::from_secs(3));
-        net.command(alice, NodeCommand::Certificate { of: Whom::Address("127.0.0.1:9001".parse().expect("an address")) });
+        net.command(
+            alice,
+            NodeCommand::Certificate { of: Whom::Address("127.0.0.1:9001".parse().expect("an address")) },
+        );
         net.pass(Duration::from_secs(10));
-        net.seen.iter().map(|(at, one)| format!("{at} {} {} {:?}", one.from, one.to, one.bytes)).collect::<Vec<_>>()
+        net.seen
+            .iter()
+            .map(|(at, one)| format!("{at} {} {} {:?}", one.from, one.to, one.bytes))
+            .collect::<Vec<_>>()
     };
     assert_eq!(run(), run());
 }

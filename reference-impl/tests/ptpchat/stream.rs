@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use flowproof_reference::machine::{Action, Frame, Input, LinkId, Machine, Message, Outbox, Request, Time};
-use flowproof_reference::ptpchat::{Edition, Guid, NodeCommand, NodeConfig, NodeEvent, NodeName, StreamNode, Whom};
+use flowproof_reference::ptpchat::{
+    Edition, Guid, NodeCommand, NodeConfig, NodeEvent, NodeName, StreamNode, Whom,
+};
 use serde_json::{Value, json};
 
 /// Nodes and the connections between them.
@@ -52,8 +54,12 @@ impl Star {
         let link = LinkId(1000 + self.ends.len() as u64);
         self.ends.insert((to, link), (TEST, link));
         self.feed(to, Input::Requested { link, request: &Request::default() });
-        self.say(to, link, json!({"msg_type": "HELLO", "ttl": 1, "flood": false, "sender_id": id, "msg_id": fresh(link.0),
-            "msg_data": {"version": "test", "attributes": {"node_type": "client"}}}));
+        self.say(
+            to,
+            link,
+            json!({"msg_type": "HELLO", "ttl": 1, "flood": false, "sender_id": id, "msg_id": fresh(link.0),
+            "msg_data": {"version": "test", "attributes": {"node_type": "client"}}}),
+        );
         link
     }
 
@@ -123,7 +129,10 @@ fn a_message_goes_on_unchanged_but_for_its_hops_and_each_hop_acknowledges() {
     let acks = star.take(anna, "ACK");
     assert_eq!(acks.len(), 1);
     assert_eq!(acks[0]["msg_data"]["msg_id"], fresh(500));
-    assert!(star.events[0].iter().any(|event| matches!(event, NodeEvent::Delivered(_))), "the second hop told the first");
+    assert!(
+        star.events[0].iter().any(|event| matches!(event, NodeEvent::Delivered(_))),
+        "the second hop told the first"
+    );
 }
 
 #[test]
@@ -131,7 +140,13 @@ fn what_finds_no_path_or_has_no_hops_left_comes_back_as_nack() {
     let mut star = Star::new(&[NodeName::Guid, NodeName::Guid]);
     star.connect(0, 1);
     let (anna, bob) = (star.enter(0, ANNA), star.enter(1, BOB));
-    for (number, to, ttl) in [(501, "99999999-9999-4999-8999-999999999999", 32), (502, BOB, 1), (503, BOB, 2), (504, BOB, 0), (505, BOB, i64::MIN)] {
+    for (number, to, ttl) in [
+        (501, "99999999-9999-4999-8999-999999999999", 32),
+        (502, BOB, 1),
+        (503, BOB, 2),
+        (504, BOB, 0),
+        (505, BOB, i64::MIN),
+    ] {
         star.say(0, anna, message(to, number, ttl));
         let nacks = star.take(anna, "NACK");
         assert_eq!(nacks.len(), 1, "{number}");
@@ -139,8 +154,12 @@ fn what_finds_no_path_or_has_no_hops_left_comes_back_as_nack() {
         assert_eq!(nacks[0]["target_id"], ANNA);
     }
     assert_eq!(star.take(bob, "MESSAGE").len(), 0);
-    star.say(0, anna, json!({"msg_type": "NACK", "ttl": 32, "flood": false, "sender_id": ANNA, "msg_id": fresh(506),
-        "target_id": "99999999-9999-4999-8999-999999999999", "msg_data": {"msg_id": fresh(1)}}));
+    star.say(
+        0,
+        anna,
+        json!({"msg_type": "NACK", "ttl": 32, "flood": false, "sender_id": ANNA, "msg_id": fresh(506),
+        "target_id": "99999999-9999-4999-8999-999999999999", "msg_data": {"msg_id": fresh(1)}}),
+    );
     assert_eq!(star.take(anna, "NACK").len(), 0, "a NACK is not answered by another");
 }
 
@@ -151,8 +170,12 @@ fn a_flood_goes_round_a_ring_once() {
     star.connect(1, 2);
     star.connect(2, 0);
     let (anna, bob) = (star.enter(0, ANNA), star.enter(2, BOB));
-    star.say(0, anna, json!({"msg_type": "JOIN", "ttl": 32, "flood": true, "sender_id": ANNA, "msg_id": fresh(600),
-        "msg_data": {"channel": "lobby", "channel_id": "c0ffee00-0000-4000-8000-000000000001"}}));
+    star.say(
+        0,
+        anna,
+        json!({"msg_type": "JOIN", "ttl": 32, "flood": true, "sender_id": ANNA, "msg_id": fresh(600),
+        "msg_data": {"channel": "lobby", "channel_id": "c0ffee00-0000-4000-8000-000000000001"}}),
+    );
     assert_eq!(star.take(bob, "JOIN").len(), 1);
     assert_eq!(star.take(anna, "JOIN").len(), 0);
 }
@@ -164,7 +187,8 @@ fn routing_counts_hops_and_forgets_who_is_gone() {
     let anna = star.enter(0, ANNA);
     let bob = star.enter(0, BOB);
     let hops = |lists: &[Value], id: &str| {
-        let nodes = lists.last().and_then(|list| list["msg_data"]["nodes"].as_array().cloned()).unwrap_or_default();
+        let nodes =
+            lists.last().and_then(|list| list["msg_data"]["nodes"].as_array().cloned()).unwrap_or_default();
         nodes.iter().find(|node| node["node_id"] == id).map(|node| node["ttl"].clone())
     };
     let lists = star.take(anna, "ROUTING");
@@ -184,14 +208,28 @@ fn two_nodes_talk_through_a_server_and_exchange_a_key() {
     let channel_id = Guid::parse("c0ffee00-0000-4000-8000-000000000001").expect("a GUID");
     let (alice, bob) = (star.nodes[1].id(), star.nodes[2].id());
     let channel = || "lobby".to_owned();
-    star.feed(1, Input::Command(NodeCommand::Create { channel: channel(), channel_id: Some(channel_id), closed: true }));
+    star.feed(
+        1,
+        Input::Command(NodeCommand::Create {
+            channel: channel(),
+            channel_id: Some(channel_id),
+            closed: true,
+        }),
+    );
     star.feed(2, Input::Command(NodeCommand::Join { channel: channel(), channel_id, target: None }));
     star.settle();
     star.feed(2, Input::Command(NodeCommand::Key { of: Whom::Id(alice), channel: channel(), channel_id }));
     star.settle();
     assert!(star.events[2].contains(&NodeEvent::KeyReceived(channel_id)), "{:?}", star.events[2]);
     let to = vec![Whom::Id(bob)];
-    star.feed(1, Input::Command(NodeCommand::Message { channel: None, channel_id, text: "hello bob".into(), to }));
+    star.feed(
+        1,
+        Input::Command(NodeCommand::Message { channel: None, channel_id, text: "hello bob".into(), to }),
+    );
     star.settle();
-    assert!(star.events[2].iter().any(|event| matches!(event, NodeEvent::Received(_))), "{:?}", star.events[2]);
+    assert!(
+        star.events[2].iter().any(|event| matches!(event, NodeEvent::Received(_))),
+        "{:?}",
+        star.events[2]
+    );
 }

@@ -144,7 +144,7 @@ impl Node {
         self.hear(now, socket, from, &message, out);
         self.planted_acks(socket, from, &message, out);
         if let Some(ids) = message.acknowledged() {
-            self.acknowledge(now, socket, from, ids, out);
+            self.acknowledge(socket, from, ids, out);
             if ids
                 .msg_id
                 .is_some_and(|id| !self.acted_on.insert(id) && !matches!(message, Message::Certificate(_)))
@@ -230,7 +230,7 @@ impl Node {
         }
     }
 
-    fn acknowledge(&mut self, now: Time, socket: SocketId, from: SocketAddrV4, ids: Ids, out: &mut Out) {
+    fn acknowledge(&mut self, socket: SocketId, from: SocketAddrV4, ids: Ids, out: &mut Out) {
         if self.planted_instead_of_ack(socket, from, ids, out) {
             return;
         }

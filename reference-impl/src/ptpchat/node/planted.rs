@@ -59,11 +59,7 @@ impl Node {
     }
 
     /// True when a fault keeps the datagram from being read.
-    pub(super) fn planted_before_reading(
-        &mut self,
-        bytes: &[u8],
-        out: &mut Out,
-    ) -> bool {
+    pub(super) fn planted_before_reading(&mut self, bytes: &[u8], out: &mut Out) -> bool {
         if self.config.faults.is_empty() {
             return false;
         }
