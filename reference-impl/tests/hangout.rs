@@ -85,7 +85,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 
 /// A life of a machine: a link, what happens there, and how long after the thing before.
 fn any_life() -> impl Strategy<Value = Vec<(u64, Step, u64)>> {
-    prop::collection::vec((0..4_u64, any_step(), prop_oneof![0..20_u64, 0..30_000]), 0..60)
+    prop::collection::vec((0..4_u64, any_step(), prop_oneof![0..20_u64, 0..30_000_u64]), 0..60)
 }
 
 fn any_faults() -> impl Strategy<Value = BTreeSet<Fault>> {
