@@ -131,7 +131,8 @@ impl Answers {
             }
             _ => return,
         }
-        if let Some(asker) = asker.as_deref().filter(|_| action != "missingItems" && action != "missingRecords")
+        if let Some(asker) =
+            asker.as_deref().filter(|_| action != "missingItems" && action != "missingRecords")
             && let Some(other) = self.meant_for(&store, asker, action, payload)
         {
             let message = format!("it answers the list of {other}, and is addressed to {asker}");
@@ -151,13 +152,14 @@ impl Answers {
         asked.agree(seen.from, seen.at, false, cow2, rulings);
     }
 
-    /// Whose list an answer fits, when it asks for records that its target never named.
+    /// Whose list an answer fits, when it asks its target, who sent a list too, for records that were never in that one.
     fn meant_for(&self, store: &Store, asker: &str, action: &str, payload: &Value) -> Option<&str> {
         let wishes = if action == "syncinfo" { "/syncinfo/IShallReceive" } else { "/list" };
         let wished = ids(payload.pointer(wishes));
-        let names = |one: &&Asked| one.store == *store && wished.iter().all(|id| one.entries.contains_key(id));
-        let theirs = self.asked.iter().filter(|one| one.asker == asker).any(|one| names(&one));
-        if wished.is_empty() || theirs {
+        let names =
+            |one: &&Asked| one.store == *store && wished.iter().all(|id| one.entries.contains_key(id));
+        let mut theirs = self.asked.iter().filter(|one| one.store == *store && one.asker == asker).peekable();
+        if wished.is_empty() || theirs.peek().is_none() || theirs.any(|one| names(&one)) {
             return None;
         }
         self.asked.iter().rev().find(names).map(|one| one.asker.as_str())

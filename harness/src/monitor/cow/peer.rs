@@ -366,9 +366,10 @@ impl Line {
         let (Some(id), Some(store)) = (record_id(record.get("_id")), store(payload)) else { return };
         if store.0 == "peers" {
             if id == own {
-                let wanted = self.wanted.iter().any(|(at, of, ids)| {
-                    *of == store && ids.contains(own) && seen.at.since(*at) <= GIVEN
-                });
+                let wanted = self
+                    .wanted
+                    .iter()
+                    .any(|(at, of, ids)| *of == store && ids.contains(own) && seen.at.since(*at) <= GIVEN);
                 let one = whole.get("action").and_then(Value::as_str) == Some("updatedRecord");
                 if cow2 && one && wanted && self.announced {
                     rulings.speaks("seed", seen.from, "it answers `wantedList` with `updatedRecord`");

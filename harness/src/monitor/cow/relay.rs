@@ -19,7 +19,7 @@ const ROUTED: Duration = Duration::from_secs(1);
 const GONE: Duration = Duration::from_secs(2);
 /// How long the end of a connection may take to reach us after others were told of it.
 const SEEN_LATER: Duration = Duration::from_millis(400);
-/// Connections so far apart are in a certain order.
+/// Connections so far apart, and the allowance, are in a certain order: we see them open later than they are.
 const APART: Duration = Duration::from_millis(10);
 /// Messages up to this size are owed within [`ROUTED`]; longer ones have a flow of their own.
 const PROMPT: usize = 64 << 10;
@@ -483,7 +483,7 @@ impl Relay {
         }
         let Some(own) = self.lines.get(&seen.link) else { return };
         let rank = |id: &str| (id.len(), id.to_owned());
-        let earlier = others.iter().filter(|line| own.opened_at.since(line.opened_at) >= APART);
+        let earlier = others.iter().filter(|line| own.opened_at.since(line.opened_at) >= APART + self.slack);
         for line in earlier {
             if line.id.as_deref().is_some_and(|known| rank(known) > rank(id)) {
                 let message = format!(
