@@ -218,21 +218,32 @@ impl FlowResult {
 /// Where one broken requirement makes others impossible to judge, only it is accused. Of two that explain each other
 /// the one that showed first is the root.
 fn demote_consequences(findings: &mut [Finding], catalogue: &Catalogue) {
-    let broken: Vec<(String, flowproof_reference::machine::Time)> = findings
+    let broken: Vec<Breach> = findings
         .iter()
         .filter(|finding| finding.ruling == Ruling::Broken)
-        .filter_map(|finding| finding.requirement.clone().map(|id| (id, finding.at)))
+        .filter_map(|finding| {
+            let (id, by) = (finding.requirement.clone()?, finding.by.clone());
+            Some(Breach { id, by, at: finding.at, seen: finding.judge != Judge::Arrow })
+        })
         .collect();
     for finding in findings.iter_mut().filter(|finding| finding.ruling == Ruling::Broken) {
         let Some(id) = finding.requirement.clone() else { continue };
-        let root = broken.iter().find(|(root, at)| {
-            let missing = finding.actual.is_null();
-            let mutual = catalogue.explains(&id, root, missing);
-            catalogue.explains(root, &id, missing) && (!mutual || *at < finding.at)
+        let missing = finding.actual.is_null();
+        let root = broken.iter().find(|root| {
+            let mutual = catalogue.explains(&id, &root.id, missing);
+            let explained = catalogue.explains(&root.id, &id, missing) && (!mutual || root.at < finding.at);
+            // What does not come is noticed at about the same time by everybody.
+            let spoilt = root.id != id
+                && root.seen
+                && finding.judge == Judge::Arrow
+                && root.by == finding.by
+                && (missing || root.at <= finding.at)
+                && catalogue.spoils_arrows(&root.id);
+            explained || spoilt
         });
-        if let Some((root, _)) = root {
+        if let Some(root) = root {
             finding.ruling = Ruling::Noted;
-            finding.message = format!("follows from {root}: {}", finding.message);
+            finding.message = format!("follows from {}: {}", root.id, finding.message);
         }
     }
 }
@@ -261,6 +272,15 @@ fn accuse_once(findings: &mut [Finding]) {
             finding.message = format!("follows from {id}: {}", finding.message);
         }
     }
+}
+
+/// A broken requirement as far as its consequences go.
+struct Breach {
+    id: String,
+    by: String,
+    at: flowproof_reference::machine::Time,
+    /// Somebody else than an arrow saw it.
+    seen: bool,
 }
 
 /// The verdict of a requirement.
