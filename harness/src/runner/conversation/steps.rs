@@ -1232,7 +1232,7 @@ async fn either(
         }
         let timed = guards.iter().any(|guard| guard.may_still_hold(shared));
         let blocked = !timed && guards.iter().any(|guard| guard.is_blocked(shared, scope));
-        shared.mark(id, blocked).then_some(None)
+        shared.mark(id, blocked.then_some(0.0)).then_some(None)
     })
     .await;
     shared.borrow_mut().unregister(id);
