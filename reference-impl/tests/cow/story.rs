@@ -12,8 +12,11 @@ const NAMES: [&str; 3] = ["alice", "bob", "carol"];
 /// Tells the log since it had so many lines: what peers say, what the relay says of its own. What it passes on is told
 /// once, where it was said.
 fn tell(herd: &Herd, since: usize) -> String {
-    let ids: Vec<String> =
-        herd.peers.iter().map(|peer| peer.id().map(|id| id.as_str().to_owned()).unwrap_or_default()).collect();
+    let ids: Vec<String> = herd
+        .peers
+        .iter()
+        .map(|peer| peer.id().map(|id| id.as_str().to_owned()).unwrap_or_default())
+        .collect();
     let name = |id: &Value| {
         let id = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
         ids.iter()
