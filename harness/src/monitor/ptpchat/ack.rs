@@ -111,7 +111,8 @@ impl Acks {
     fn judge(&self, doubtful: &Doubtful, messages: usize, acks: usize, rulings: &mut Rulings) {
         let Doubtful { by, at, id, ack } = doubtful;
         if acks > messages {
-            let message = format!("{acks} ACKs came for {messages} messages, and HELLO was all that was sent besides");
+            let message =
+                format!("{acks} ACKs came for {messages} messages, and HELLO was all that was sent besides");
             rulings.broken("PTPCHAT-HELLO-5", by, *at, message, "no ACK for HELLO", ack.clone());
             return;
         }

@@ -225,7 +225,14 @@ impl Line {
             _ if crowded => {
                 let message = format!("{} HELLOs in {:.2} s", self.gaps.len(), all.as_secs_f64());
                 let at = self.gaps.last().map_or(Time::ZERO, |(_, at)| *at);
-                rulings.broken("PTPCHAT-HELLO-3", &self.by, at, message, "at least 0.5 s between two", Value::Null);
+                rulings.broken(
+                    "PTPCHAT-HELLO-3",
+                    &self.by,
+                    at,
+                    message,
+                    "at least 0.5 s between two",
+                    Value::Null,
+                );
             }
             Some((gap, at)) if short.len() > 1 => {
                 let message = format!("only {:.2} s passed between two HELLOs", gap.as_secs_f64());
