@@ -412,7 +412,8 @@ impl Judges {
     }
 
     fn take(&mut self, heard: Heard) -> Vec<Finding> {
-        let time = |at: Instant| Time::from_start(at.saturating_duration_since(self.began));
+        let began = self.began;
+        let time = |at: Instant| Time::from_start(at.saturating_duration_since(began));
         let mut events = Vec::new();
         match heard {
             Heard::Link(link) => self.came(link, Tracer::stream(link, self.framing.clone())),
