@@ -17,6 +17,8 @@ const SHORTEST: Duration = Duration::from_millis(400);
 const ONE_LOST: Duration = Duration::from_millis(4500);
 /// Gaps that must have been seen before any of them is judged.
 const GAPS: usize = 5;
+/// Sockets that are greeted beyond which the gaps are not judged.
+const CROWD: usize = 50;
 /// How long our own greetings may pause without being taken for the end of them.
 const OUR_PAUSE: Duration = Duration::from_millis(1800);
 /// Silence after which nobody need be greeted, and after which nobody may be who is not configured (section 3.7).
@@ -177,8 +179,10 @@ impl Monitor for Hello {
 
     fn finish(&mut self, now: Time, rulings: &mut Rulings) {
         let slack = self.config.slack;
+        // Where very many are greeted, gaps tell how busy the machine is that all of them share.
+        let crowd = self.lines.len() > CROWD;
         for line in self.lines.values() {
-            if line.gaps.len() >= GAPS {
+            if line.gaps.len() >= GAPS && !crowd {
                 line.judge(slack, rulings);
             }
             line.judge_silence(now, slack, rulings);
