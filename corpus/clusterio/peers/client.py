@@ -120,7 +120,9 @@ class Client:
                 data["note"] = "another"
         written = json.dumps(whole, indent="\t", ensure_ascii="latin-names" not in VARIANT)
         if "number-words" in VARIANT:
-            written = written.replace(f'"seq": {whole.get("seq")}', f'"seq": {whole.get("seq")}e0')
+            # The number of the message stands last.
+            start, end = written.rsplit('"seq": ', 1)
+            written = f'{start}"seq": {end.rstrip("}").strip()}e0' + "\n}"
         with contextlib.suppress(ConnectionClosed):
             await self.ws.send(written.encode() if FAULT == "binary-frames" and kind.endswith("_response") else written)
         return self.number - (FAULT == "counts-from-zero")

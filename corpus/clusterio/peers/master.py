@@ -26,15 +26,13 @@ from websockets.asyncio.server import broadcast, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Opcode
 
-VARIANTS = """accepts-early all-at-once busy chatty cut-at-close echo-number fixed-lists handshake-limit
-    ignores-unmatched latin-names no-plugins number-words open parallel-links refuses-newcomer refuses-versions
-    strict-close tokens-unchecked unnumbered-handshake""".split()
+VARIANTS = """all-at-once busy chatty cut-at-close handshake-limit ignores-unmatched latin-names no-plugins number-words open
+    refuses-newcomer refuses-versions slow-reader strict-close unnumbered-handshake""".split()
 FAULTS = """accepts-any-token acknowledges-events adds-subscriptions answers-assign-early announces-to-source
     answers-own-number counts-for-all drops-unknown-groups echoes-result-type error-is-object exits-on-malformed
     first-come-first-answered forgets-asker-when-slave-goes forwards-early hello-on-demand ignores-invalid
     keeps-gone-slaves-connected leaks-output leaves-out-null-slave loses-newer no-close-at-stop no-slave-update
-    ready-tells-id ready-with-version reuses-numbers second-answer shows-tokens talks-after-close
-    undefined-as-missing""".split()
+    ready-tells-id reuses-numbers second-answer shows-tokens talks-after-close""".split()
 FAULT, VARIANT, EDITION = None, set(), "alpha0"
 TOKENS, SECRET, PLUGINS = set(), None, True
 
@@ -230,7 +228,7 @@ def unpack(part):
 
 
 def accepted(token):
-    if FAULT == "accepts-any-token" or has("tokens-unchecked") or token in TOKENS:
+    if FAULT == "accepts-any-token" or token in TOKENS:
         return True
     if SECRET is None:
         return False
@@ -366,7 +364,7 @@ class Link:
             self.run(self.busy())
         with contextlib.suppress(ConnectionClosed):
             async for message in self.ws:
-                if has("parallel-links"):
+                if has("slow-reader"):
                     await asyncio.sleep(random.random() / 50)
                 if self.closing or not self.take(message):
                     break
@@ -445,8 +443,7 @@ class Link:
                 older.close("Registered from another connection")
         self.kind = kind.partition("_")[2]
         links.add(self)
-        ready = {"ready-with-version": {"version": "2.0.0-alpha"}, "ready-tells-id": {"id": len(links)}}
-        self.send("ready", ready.get(FAULT, {}))
+        self.send("ready", {"id": len(links)} if FAULT == "ready-tells-id" else {})
         if has("chatty"):
             self.run(self.chat())
 
