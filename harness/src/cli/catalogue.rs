@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::explain::judges;
 use super::test::find;
 use super::{exit, output};
 use crate::corpus::{Corpus, Protocol};

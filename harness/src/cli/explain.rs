@@ -38,7 +38,10 @@ pub(super) fn run_explain(args: &ExplainArgs, corpus: &Corpus, _colour: bool) ->
             format!("{} ({}, binds the {})\n\n", id, requirement.level, requirement.roles.join(" and the "));
         wrap(&requirement.text, 100).iter().for_each(|line| text.push_str(&format!("  {line}\n")));
         let beyond = if requirement.ext { "; beyond the seed document" } else { "" };
-        text.push_str(&format!("\nwhere it stands   {}, {}{beyond}\n", requirement.topic, requirement.section));
+        text.push_str(&format!(
+            "\nwhere it stands   {}, {}{beyond}\n",
+            requirement.topic, requirement.section
+        ));
         if !requirement.editions.is_empty() {
             text.push_str(&format!("editions          {}\n", requirement.editions.join(", ")));
         }
@@ -122,7 +125,9 @@ fn example(protocol: &Arc<Protocol>, id: &str, flows: &[&str]) -> Option<String>
     let mut text = format!("\nan example, from the flow {}\n  kept\n{}", bad.name, shown(good_lines));
     text.push_str(&format!("  broken, by {}\n{}", sinner.name, shown(bad_lines)));
     let said = escape(&json::cut(&finding.message, 300));
-    wrap(&format!("flowproof says: {said}"), 100).iter().for_each(|line| text.push_str(&format!("    {line}\n")));
+    wrap(&format!("flowproof says: {said}"), 100)
+        .iter()
+        .for_each(|line| text.push_str(&format!("    {line}\n")));
     Some(text)
 }
 
@@ -160,7 +165,7 @@ fn or_none<T: AsRef<str>>(items: &[T]) -> String {
 }
 
 /// The judges beside the arrows that look at a requirement.
-fn judges(protocol: &Protocol, id: &str) -> Vec<String> {
+pub(super) fn judges(protocol: &Protocol, id: &str) -> Vec<String> {
     let mut judges = Vec::new();
     for rule in protocol.messages.iter().filter(|rule| rule.requirement == id) {
         let judge = format!("schema/{}", rule.schema);
@@ -177,4 +182,3 @@ fn judges(protocol: &Protocol, id: &str) -> Vec<String> {
     }
     judges
 }
-

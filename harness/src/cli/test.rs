@@ -617,8 +617,10 @@ fn run_one(
             }
             RunEvent::FlowEnded(flow) => {
                 done += usize::from(flow.verdict != Verdict::Skip);
+                // Reasons of skips, and how many each has, are told together.
                 let shown = match flow.verdict {
-                    Verdict::Pass | Verdict::Skip => !args.quiet,
+                    Verdict::Pass => !args.quiet,
+                    Verdict::Skip => args.verbose,
                     _ => true,
                 };
                 if human && shown {

@@ -352,6 +352,9 @@ fn crowd(
                         Some((verdict, reason)) => not_run(&job, verdict, reason),
                         None => guarded(config, board, &job, &mut server, run_one),
                     };
+                    if result.verdict == Verdict::Fail {
+                        board.failed.store(true, Ordering::Relaxed);
+                    }
                     if results.send((job.index, result)).is_err() {
                         break;
                     }
@@ -360,9 +363,6 @@ fn crowd(
         }
         drop(results);
         for (index, result) in finished {
-            if result.verdict == Verdict::Fail {
-                board.failed.store(true, Ordering::Relaxed);
-            }
             done(index, result);
         }
     });

@@ -9,7 +9,7 @@ use super::conversation::{Ending, Outcome};
 use super::plan::{Driver, Plan};
 use super::transcript::Transcript;
 use crate::judge::catalogue::{Catalogue, Level};
-use crate::judge::finding::{Finding, Ruling};
+use crate::judge::finding::{Finding, Judge, Ruling};
 
 /// The verdict of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -103,6 +103,7 @@ impl FlowResult {
             })
             .collect();
         demote_consequences(&mut findings, catalogue);
+        accuse_once(&mut findings);
         let (mut verdict, mut reason) = match outcome.ending {
             Ending::Complete | Ending::Broken => (Verdict::Pass, None),
             Ending::Unreached(why) => (Verdict::Inconclusive, Some(why)),
@@ -243,6 +244,32 @@ fn demote_consequences(findings: &mut [Finding], catalogue: &Catalogue) {
         if let Some(root) = root {
             finding.ruling = Ruling::Noted;
             finding.message = format!("follows from {}: {}", root.id, finding.message);
+        }
+    }
+}
+
+/// A message that a monitor has accused is not what its sender owed, and fails the arrow that met it as well: the monitor,
+/// which knows the rule it broke, tells more than the arrow.
+fn accuse_once(findings: &mut [Finding]) {
+    let known: Vec<(String, String, serde_json::Value, flowproof_reference::machine::Time)> = findings
+        .iter()
+        .filter(|finding| finding.judge == Judge::Monitor && finding.ruling == Ruling::Broken)
+        .filter(|finding| !finding.actual.is_null())
+        .filter_map(|one| Some((one.requirement.clone()?, one.by.clone(), one.actual.clone(), one.at)))
+        .collect();
+    let arrows = findings
+        .iter_mut()
+        .filter(|finding| finding.judge == Judge::Arrow && finding.ruling == Ruling::Broken);
+    for finding in arrows {
+        let accused = known.iter().find(|(id, by, actual, at)| {
+            finding.requirement.as_ref() != Some(id)
+                && finding.by == *by
+                && finding.actual == *actual
+                && *at <= finding.at
+        });
+        if let Some((id, ..)) = accused {
+            finding.ruling = Ruling::Noted;
+            finding.message = format!("follows from {id}: {}", finding.message);
         }
     }
 }
