@@ -286,7 +286,7 @@ class Link:
     def __init__(self, ws):
         self.ws, self.kind, self.slave, self.number = ws, None, None, 0
         self.waiting, self.subscribed, self.closing = {}, set(), False
-        self.tasks, self.first, self.greeted = set(), True, False
+        self.tasks, self.cut = set(), False
 
     # Going out
 
@@ -326,7 +326,7 @@ class Link:
         self.send("close", {"reason": reason})
         self.closing = True
         if FAULT == "talks-after-close":
-            self.send("hello", {"version": "2.0.0-alpha"})
+            self.send("weather:report_event", {"sky": "dark"})
         self.leave()
         self.run(self.end(code))
 
@@ -346,7 +346,7 @@ class Link:
         """Nobody asks or tells this link any more."""
         links.discard(self)
         if self.slave is not None and (self.slave.link is self or FAULT == "loses-newer"):
-            if not (FAULT == "keeps-gone-slaves-connected" and not self.closing):
+            if not (FAULT == "keeps-gone-slaves-connected" and self.cut):
                 self.slave.link = None
         for answer in self.waiting.values():
             if not answer.done() and FAULT != "forgets-asker-when-slave-goes":
@@ -368,6 +368,7 @@ class Link:
                     await asyncio.sleep(random.random() / 50)
                 if self.closing or not self.take(message):
                     break
+        self.cut = self.ws.close_code == 1006
         self.closing = True
         self.leave()
         await self.ws.close(1000)
@@ -515,9 +516,10 @@ class Link:
     async def answer(self, stem, seq, data):
         try:
             if stem in FORWARDED:
+                link = slave_of(instance_of(data))
                 if FAULT == "forwards-early" and stem == "start_instance":
                     self.respond(stem, seq, {})
-                found = await slave_of(instance_of(data)).ask(stem, data)
+                found = await link.ask(stem, data)
                 found = {name: value for name, value in found.items() if name != "seq"}
                 if FAULT == "forwards-early" and stem == "start_instance":
                     return
