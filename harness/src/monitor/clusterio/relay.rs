@@ -208,8 +208,8 @@ impl Relay {
             if message.kind == format!("{}_response", command.stem) {
                 command.answer = Some(results(message.data));
                 // What has not the form of an answer is an invalid message, and need not be passed on.
-                command.done |= FORWARDED.contains(&command.stem.as_str())
-                    && !is_answer(&command.stem, message.data);
+                command.done |=
+                    FORWARDED.contains(&command.stem.as_str()) && !is_answer(&command.stem, message.data);
             }
         }
     }
