@@ -1,12 +1,12 @@
 //! Refs and answers on each WebSocket: every command is answered once, to its sender alone, under its own ref.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
 
-use super::{COMMANDS, Envelope, REPLY, Reference, envelope, sides};
+use super::{COMMANDS, Envelope, Lately, REPLY, Reference, envelope, sides};
 use crate::judge::schema::actual;
 use crate::monitor::{Monitor, MonitorConfig, NotJson, Party, Rulings, Seen, What};
 
@@ -18,6 +18,8 @@ const LONGEST: usize = 36;
 const LARGE: usize = 16 << 10;
 /// A leaked ref of somebody else's command, or an error for it, shows within this time.
 const RECENT: Duration = Duration::from_secs(5);
+/// A second answer to a command shows within this time.
+const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// How a command asks for its ref.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,12 +62,12 @@ pub(super) struct Answers {
     slack: Duration,
     lines: BTreeMap<LinkId, Line>,
     /// Refs that the server made, to see it repeat itself.
-    made: BTreeSet<String>,
+    made: Lately<String, ()>,
 }
 
 impl Answers {
     pub(super) fn new(config: &MonitorConfig) -> Self {
-        Answers { slack: config.slack, lines: BTreeMap::new(), made: BTreeSet::new() }
+        Answers { slack: config.slack, lines: BTreeMap::new(), made: Lately::new() }
     }
 
     fn client_said(&mut self, seen: &Seen<'_>) {
@@ -261,7 +263,7 @@ impl Answers {
         if length > LONGEST {
             let message = format!("the server made a ref of {length} characters");
             rulings.broken("POLFAN-REF-8", seen.from, seen.at, message, "at most 36", actual(whole));
-        } else if self.made.insert(reference.to_owned()) {
+        } else if self.made.insert(reference.to_owned(), ()) {
             rulings.kept("POLFAN-REF-8", seen.from, seen.at);
         } else {
             let message = format!("the server made the ref {reference:?} before");
@@ -342,6 +344,7 @@ impl Answers {
     fn overdue(&mut self, now: Time, rulings: &mut Rulings) {
         let limit = REPLY + self.slack;
         for line in self.lines.values_mut().filter(|line| !line.over) {
+            line.pending.retain(|pending| !pending.answered || now.since(pending.at) < REMEMBERED);
             let (unclear, stray) = (line.unclear, line.stray);
             for pending in line.pending.iter_mut().filter(|pending| !pending.answered) {
                 if now.since(pending.at) < limit {

@@ -425,7 +425,7 @@ fn missing(
 ) -> Stop {
     if let Some((participant, heard)) = shared.stimulated
         && shared.links[link].watched == participant
-        && shared.links[link].received == heard
+        && shared.heard_of(participant) == heard
         && scope.driver_is_a_guess(shared)
     {
         let name = &shared.cast[participant].name;

@@ -461,6 +461,11 @@ impl Shared {
         (self.received > FLOOD).then_some(Ending::Flooded(text))
     }
 
+    /// How much has come from somebody, over all its connections.
+    fn heard_of(&self, participant: usize) -> u64 {
+        self.links.iter().filter(|link| link.watched == participant).map(|link| link.received).sum()
+    }
+
     /// How the harness's ends read.
     pub(crate) fn framing(&self) -> Framing {
         self.protocol.settings.transport(&self.plan.settings.edition).framing(MESSAGE_LIMIT)

@@ -1492,8 +1492,7 @@ fn does(
         order.with =
             generate(with, &mut bindings, &mut shared.rng).map_err(|error| scope.broken_flow(step, error))?;
     }
-    let received = shared.current[one].map_or(0, |link| shared.links[link].received);
-    shared.stimulated = Some((one, received));
+    shared.stimulated = Some((one, shared.heard_of(one)));
     shared.last_cause = shared.now;
     shared.outputs.push_back(Output::Stimulus(one, order));
     Ok(())
