@@ -35,6 +35,8 @@ struct Pending {
     kind: String,
     asked: Asked,
     answered: bool,
+    /// It should have been answered by now. What comes later is still its answer.
+    overdue: bool,
     data: Value,
     /// What looks like the answer, under another ref or none.
     lookalike: Option<Value>,
@@ -105,6 +107,7 @@ impl Answers {
             kind: said.kind.to_owned(),
             asked,
             answered: false,
+            overdue: false,
             data: said.data.clone(),
             lookalike: None,
         });
@@ -344,13 +347,13 @@ impl Answers {
     fn overdue(&mut self, now: Time, rulings: &mut Rulings) {
         let limit = REPLY + self.slack;
         for line in self.lines.values_mut().filter(|line| !line.over) {
-            line.pending.retain(|pending| !pending.answered || now.since(pending.at) < REMEMBERED);
+            line.pending.retain(|pending| now.since(pending.at) < REMEMBERED);
             let (unclear, stray) = (line.unclear, line.stray);
-            for pending in line.pending.iter_mut().filter(|pending| !pending.answered) {
+            for pending in line.pending.iter_mut().filter(|pending| !pending.answered && !pending.overdue) {
                 if now.since(pending.at) < limit {
                     continue;
                 }
-                pending.answered = true;
+                pending.overdue = true;
                 // What was said without a ref, or beside rubbish, may have been answered unseen.
                 let certain = matches!(pending.asked, Asked::Own(_)) && !unclear && !stray;
                 if let Some(lookalike) = pending.lookalike.take().filter(|_| certain) {
@@ -465,7 +468,8 @@ impl Monitor for Answers {
         let lines = self.lines.values().filter(|line| !line.over);
         lines
             .flat_map(|line| {
-                line.pending.iter().filter(|pending| !pending.answered).map(|pending| pending.at + limit)
+                let waiting = line.pending.iter().filter(|pending| !pending.answered && !pending.overdue);
+                waiting.map(|pending| pending.at + limit)
             })
             .min()
     }
