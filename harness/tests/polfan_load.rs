@@ -212,10 +212,7 @@ fn each_message_comes_once_to_each_member_and_no_monitor_says_a_word() {
     let room_of = |user: usize| user % rooms;
     let links: Vec<LinkId> = (0..users).map(|user| crowd.connects(user)).collect();
     for (user, link) in links.iter().enumerate() {
-        // The owner of the space is in it already.
-        if user > 0 {
-            crowd.says(*link, "JoinSpace", &json!({ "id": SPACE }));
-        }
+        crowd.says(*link, "JoinSpace", &json!({ "id": SPACE }));
         crowd.says(*link, "JoinRoom", &json!({ "id": uuid(1, room_of(user)) }));
     }
     let (mut sent, mut delivered, mut early) = (0, 0, None);
