@@ -177,7 +177,10 @@ impl Crowd {
     fn posts(&mut self, user: usize, kind: &str, data: &Value) {
         let link = self.link(user);
         let body = self.envelope(kind, data).to_string().into_bytes();
-        let headers = vec![("authorization".to_owned(), format!("Bearer tok-{user}"))];
+        let headers = vec![
+            ("authorization".to_owned(), format!("Bearer tok-{user}")),
+            ("content-type".to_owned(), "application/json".to_owned()),
+        ];
         let request = Request {
             method: "POST".to_owned(),
             path: "/api".to_owned(),
