@@ -173,7 +173,7 @@ fn judges(protocol: &Protocol, id: &str) -> Vec<String> {
     if wire.json_object.names(id) || wire.text_frames.names(id) {
         judges.push("every message".to_owned());
     }
-    if monitor::watched(&protocol.settings.name).contains(&id) {
+    if monitor::watched_of(protocol).contains(&id) {
         judges.push("monitor".to_owned());
     }
     judges

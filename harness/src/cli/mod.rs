@@ -3,6 +3,7 @@
 mod catalogue;
 mod compare;
 mod live;
+mod new;
 mod output;
 mod serve;
 mod show;
@@ -81,6 +82,8 @@ enum What {
     Fmt(catalogue::FmtArgs),
     /// Check flow files without running them
     Lint(catalogue::LintArgs),
+    /// Make a folder for a protocol of one's own
+    New(new::NewArgs),
     /// Run the reference implementation, to develop against
     Serve(serve::ServeArgs),
     /// Stand between real clients and a real server, and judge both as they talk
@@ -123,6 +126,7 @@ pub fn main() -> ExitCode {
         What::Show(args) => show::run(args, &corpus),
         What::Fmt(args) => catalogue::fmt(args),
         What::Lint(args) => catalogue::lint(args, &corpus, colour),
+        What::New(args) => new::run(args, &corpus),
         What::Serve(args) => serve::run(args, &corpus),
         What::Proxy(args) => live::proxy(args, &corpus, colour),
         What::Judge(args) => live::judge(args, &corpus, colour),

@@ -28,6 +28,7 @@ use crate::runner::verdict::Verdict;
 use crate::secret::Secrets;
 use crate::sinner::Sinner;
 use crate::world::process;
+use crate::world::reference::has_reference;
 
 /// Flows side by side against a program that is started, unless told otherwise: they mostly wait.
 const JOBS: usize = 8;
@@ -442,6 +443,12 @@ fn config(
     let known: Vec<&str> = protocol.settings.roles.iter().map(|role| role.name.as_str()).collect();
     let listening = protocol.settings.roles.iter().find(|role| role.listens).map(|role| role.name.clone());
     let in_memory = url.is_none() && args.exec.is_none();
+    if in_memory && !has_reference(&protocol.settings.name) {
+        let name = &protocol.settings.name;
+        return Err(format!(
+            "{name} has no built-in reference to test; name a target: its URL, or --exec 'YOUR-SERVER {{port}}'"
+        ));
+    }
     let sinner = args.sinner.as_deref().map(|name| find_sinner(&protocol, name)).transpose()?;
     if let Some(role) = args.role.iter().find(|role| !known.contains(&role.as_str())) {
         let known = known.join(", ");

@@ -53,8 +53,8 @@ impl Session {
     pub fn new(protocol: Arc<Protocol>, config: SessionConfig) -> Session {
         let mut settings = protocol.settings.values(&config.edition);
         settings.extend(config.settings.clone());
-        let monitors = monitor::monitors(
-            &protocol.settings.name,
+        let monitors = monitor::monitors_of(
+            &protocol,
             &MonitorConfig {
                 slack: config.slack,
                 exclusive: config.exclusive,
