@@ -10,13 +10,17 @@
 mod in_memory;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use flowproof::corpus::Protocol;
 use flowproof::judge::finding::Ruling;
 use flowproof::monitor::{Monitor, MonitorConfig, NotJson, Party, Rulings, Seen, What, monitors_of, watched_of};
 use flowproof_reference::machine::{LinkId, Time};
 use in_memory::hangout;
 use serde_json::{Map, Value, json};
+
+static PROTOCOL: LazyLock<Arc<Protocol>> = LazyLock::new(hangout);
 
 const TOKENS: [(&str, &str); 4] = [
     ("alice", "a11ce000000000000000000000000001"),
@@ -163,7 +167,7 @@ fn hear(role: &'static str, trace: &str) -> Heard {
         edition: "v1".to_owned(),
         settings: BTreeMap::from([("wildcard".to_owned(), "*".to_owned())]),
     };
-    let monitors = monitors_of(&hangout(), &config);
+    let monitors = monitors_of(&PROTOCOL, &config);
     let mut all = Trace { role, monitors, rulings: Rulings::default(), links: BTreeMap::new(), next: 0 };
     let mut lines: Vec<Value> = trace
         .lines()
@@ -178,10 +182,9 @@ fn hear(role: &'static str, trace: &str) -> Heard {
     assert!(lines.last().is_some_and(|line| line.get("end").is_some()), "a trace ends with its end");
     lines.iter().for_each(|line| all.line(line));
     let mut heard = Heard::default();
-    let protocol = hangout();
     for finding in all.rulings.findings {
         let id = finding.requirement.expect("monitors name requirements");
-        assert!(watched_of(&protocol).contains(&id.as_str()), "{id} is judged and not listed as watched");
+        assert!(watched_of(&PROTOCOL).contains(&id.as_str()), "{id} is judged and not listed as watched");
         if finding.ruling != Ruling::Kept {
             heard.messages.push(format!("{:?} {id} at {}: {}", finding.ruling, finding.at, finding.message));
         }
@@ -885,8 +888,7 @@ fn what_the_document_tolerates_is_not_accused() {
 #[test]
 fn every_watched_requirement_has_its_traces() {
     let source = include_str!("hangout_monitor.rs");
-    let protocol = hangout();
-    for id in watched_of(&protocol) {
+    for id in watched_of(&PROTOCOL) {
         for doors in [&["check_lawful"][..], &["check_broken", "check_accused"]] {
             let found = doors.iter().flat_map(|door| source.match_indices(door)).any(|(at, _)| {
                 source[at..].chars().take(120).collect::<String>().contains(&format!("\"{id}\""))
