@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flowproof_reference::machine::{LinkId, Time};
+use flowproof_reference::machine::{LinkId, Request, Response, Time};
 
 use super::trace::{End, Event, Happening, from_hex};
 use crate::corpus::Protocol;
@@ -105,6 +105,33 @@ impl Session {
             monitors.iter_mut().for_each(|monitor| monitor.observe(&seen, &mut rulings));
         };
         match &event.what {
+            Happening::Asked { method, target, headers, body } => {
+                let (path, query) = target.split_once('?').unwrap_or((target, ""));
+                let request = Request {
+                    method: method.clone(),
+                    path: path.to_owned(),
+                    query: query.to_owned(),
+                    headers: headers.clone().into_iter().collect(),
+                    upgrade: false,
+                    body: body.clone().into_bytes(),
+                };
+                self.messages += 1;
+                if let Ok(value) = json::parse(body.as_bytes()) {
+                    let edition = &self.config.edition;
+                    schema::judge_value(&self.protocol, edition, &from, &to, &value, now, &mut findings);
+                }
+                show(&mut self.monitors, What::Asked(&request));
+            }
+            Happening::Answered { status, headers, body } => {
+                let headers = headers.clone().into_iter().collect();
+                let response = Response { status: *status, headers, body: body.clone().into_bytes() };
+                self.messages += 1;
+                if let Ok(value) = json::parse(body.as_bytes()) {
+                    let edition = &self.config.edition;
+                    schema::judge_value(&self.protocol, edition, &from, &to, &value, now, &mut findings);
+                }
+                show(&mut self.monitors, What::Answered(&response));
+            }
             Happening::Opened { target, .. } => show(&mut self.monitors, What::Opened { target }),
             Happening::Text { text } => {
                 self.messages += 1;

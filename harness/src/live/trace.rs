@@ -1,8 +1,10 @@
 //! The trace format: JSON lines, the first of which names the version, each further one something that happened on a
 //! link. `docs/trace.schema.json` is its JSON Schema.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 
+use flowproof_reference::machine::{Request, Response};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -75,11 +77,19 @@ struct Line {
     #[serde(default)]
     reason: String,
     detail: Option<String>,
+    method: Option<String>,
+    status: Option<u16>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    #[serde(default)]
+    body: String,
 }
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
+    Asked,
+    Answered,
     Opened,
     Text,
     Binary,
@@ -100,6 +110,17 @@ impl TryFrom<Line> for Event {
             if is_hex(&hex) { Ok(hex) } else { Err("`hex` is pairs of hexadecimal digits".to_owned()) }
         };
         let what = match line.kind {
+            Kind::Asked => Happening::Asked {
+                method: needed(line.method, "method")?,
+                target: line.target,
+                headers: line.headers,
+                body: line.body,
+            },
+            Kind::Answered => Happening::Answered {
+                status: line.status.ok_or("`status` is missing")?,
+                headers: line.headers,
+                body: line.body,
+            },
             Kind::Opened => Happening::Opened { target: line.target, subprotocols: line.subprotocols },
             Kind::Text => Happening::Text { text: needed(line.text, "text")? },
             Kind::Binary => Happening::Binary { hex: hex(line.hex)? },
@@ -117,6 +138,26 @@ impl TryFrom<Line> for Event {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Happening {
+    /// A plain HTTP request, beside WebSockets.
+    Asked {
+        /// `GET`, `POST` ...
+        method: String,
+        /// Path and query.
+        target: String,
+        /// Its headers, names in small letters.
+        headers: BTreeMap<String, String>,
+        /// Its body, invalid UTF-8 replaced.
+        body: String,
+    },
+    /// The answer to the oldest request of its link that has none.
+    Answered {
+        /// The status code.
+        status: u16,
+        /// Its headers, names in small letters.
+        headers: BTreeMap<String, String>,
+        /// Its body, invalid UTF-8 replaced.
+        body: String,
+    },
     /// The link is open: asked for by the client, granted by the server.
     Opened {
         /// Path and query.
@@ -161,6 +202,28 @@ pub enum Happening {
         /// What is wrong with them.
         detail: String,
     },
+}
+
+fn by_name(headers: &[(String, String)]) -> BTreeMap<String, String> {
+    headers.iter().cloned().collect()
+}
+
+impl Happening {
+    /// A request that was overheard.
+    pub fn asked(request: &Request) -> Happening {
+        let target = match request.query.is_empty() {
+            true => request.path.clone(),
+            false => format!("{}?{}", request.path, request.query),
+        };
+        let body = String::from_utf8_lossy(&request.body).into_owned();
+        Happening::Asked { method: request.method.clone(), target, headers: by_name(&request.headers), body }
+    }
+
+    /// An answer that was overheard.
+    pub fn answered(response: &Response) -> Happening {
+        let body = String::from_utf8_lossy(&response.body).into_owned();
+        Happening::Answered { status: response.status, headers: by_name(&response.headers), body }
+    }
 }
 
 fn is_hex(digits: &str) -> bool {
