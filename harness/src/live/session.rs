@@ -264,7 +264,10 @@ impl Session {
         };
         let role = told.or(known).unwrap_or_else(first);
         let party = Party { name: format!("{role}.{}", event.link), role, under_test: true };
-        self.clients.insert(event.link, party.clone());
+        // Plain HTTP has no connection that would be told as closed.
+        if !matches!(event.what, Happening::Asked { .. } | Happening::Answered { .. }) {
+            self.clients.insert(event.link, party.clone());
+        }
         party
     }
 
