@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use thiserror::Error;
 
 use super::schema::Document;
@@ -38,7 +38,7 @@ pub enum FromAsyncapiError {
         protocol: String,
     },
     /// Something that is referred to is not there.
-    #[error("{place}: `{to}` leads nowhere in this document{}", if to.starts_with('#') { "" } else { "; put everything into one (`asyncapi bundle`)" })]
+    #[error("{place}: `{to}` leads nowhere in this document{}", elsewhere(.to))]
     Reference {
         /// What refers to it.
         place: String,
@@ -48,6 +48,11 @@ pub enum FromAsyncapiError {
     /// There is nothing to make a folder of.
     #[error("this document has no message with a payload")]
     NoMessages,
+}
+
+/// What to do about a reference that leads out of the document.
+fn elsewhere(to: &str) -> &'static str {
+    if to.starts_with('#') { "" } else { "; put everything into one (`asyncapi bundle`)" }
 }
 
 /// Makes the files.
@@ -390,6 +395,12 @@ impl<'a> Maker<'a> {
         files
     }
 
+    /// What the server says without being asked.
+    fn unasked(&self) -> impl Iterator<Item = (usize, &Kind<'a>)> {
+        let answers = |place: usize| self.replies.iter().any(|reply| reply.answer == place);
+        self.kinds.iter().enumerate().filter(move |(place, kind)| kind.from_server && !answers(*place))
+    }
+
     fn schema_file(&self, kind: &Kind<'_>) -> String {
         let both = self.kinds.iter().filter(|other| other.name == kind.name).count() > 1;
         let side = match (both, kind.from_server) {
@@ -405,10 +416,12 @@ impl<'a> Maker<'a> {
         let info = self.document.0.get("info").cloned().unwrap_or_default();
         let title = text(&info, "title").unwrap_or(self.name);
         let edition = text(&info, "version").filter(|version| !version.is_empty()).unwrap_or("v1");
+        let unasked: Vec<String> =
+            self.unasked().map(|(_, kind)| format!("'''{}'''", object(&kind.when))).collect();
         let mut file = format!(
             "# Made of an AsyncAPI document. Every key is described in flowproof's docs/protocol-folder.md.\n\
              name = \"{}\"\ntitle = {}\neditions = [{edition}]\ndefault-edition = {edition}\n\
-             # Messages that may come at any time: a flow need not expect them. Patterns, as in flows.\nignoring = []\n\n\
+             # Messages that may come at any time: a flow need not expect them. Patterns, as in flows.\nignoring = [{}]\n\n\
              [transport]\nkind = \"{}\"\ndefault-path = {}\n\n\
              [[role]]\nname = \"server\"\nlistens = true\n\n[[role]]\nname = \"client\"\nlistens = false\n\n\
              # How long news travels, what is added to limits on a real network, how long a step waits.\n\
@@ -416,6 +429,7 @@ impl<'a> Maker<'a> {
              [survival]\nserver = \"{id}-SERVE-1\"\n\n[wire]\njson-object = \"{id}-WIRE-1\"\n",
             self.name,
             line(title),
+            unasked.join(", "),
             transport.kind,
             line(&transport.path),
             edition = line(edition),
@@ -538,14 +552,12 @@ impl<'a> Maker<'a> {
                 },
                 self.name
             );
-            if !self.kinds.iter().any(|other| other.from_server && !replies.iter().any(|(_, reply)| self.kinds[reply.answer].name == other.name)) || !replies.is_empty() {
-                text.push('\n');
-            } else {
-                // What comes unasked is judged by its schema.
-                let about: Vec<&str> =
-                    self.kinds.iter().filter(|other| other.from_server).map(|other| other.id.as_str()).collect();
-                text.push_str(&format!("about [{}]\nignoring object\n\n", about.join(" ")));
+            // What comes unasked is judged by its schema.
+            let about: Vec<&str> = self.unasked().map(|(_, kind)| kind.id.as_str()).collect();
+            if replies.is_empty() && !about.is_empty() {
+                text.push_str(&format!("about [{}]\n", about.join(" ")));
             }
+            text.push('\n');
             text.push_str(&format!("alice connects\nalice -> server {message} [{}]\n", kind.id));
             match replies.as_slice() {
                 [] => text.push_str(&format!("settle\nserved [{}-SERVE-1]\n", prefix(self.name))),
@@ -594,12 +606,6 @@ fn in_style(text: String) -> String {
     if found.iter().any(crate::diagnostic::Diagnostic::is_error) { text } else { format(&flow) }
 }
 
-/// Members of an object in the order of a document, for tests.
-#[cfg(test)]
-fn names(value: &Value) -> Vec<&String> {
-    value.as_object().map(Map::keys).into_iter().flatten().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -624,7 +630,8 @@ mod tests {
         }}});
         let alone = Document(&document).alone(&document["components"]["schemas"]["a"]).unwrap();
         assert_eq!(alone["properties"]["b"]["$ref"], "#/definitions/b");
-        assert_eq!(names(&alone["definitions"]), ["b"]);
+        let definitions = alone["definitions"].as_object().expect("there are some");
+        assert_eq!(definitions.keys().collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]

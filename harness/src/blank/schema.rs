@@ -104,10 +104,10 @@ impl<'a> Document<'a> {
         }
         for word in ["oneOf", "anyOf"] {
             let parts = list(schema.get(word));
-            if let Some(part) = parts.iter().find(|part| kind(part) != Some("null")) {
-                if self.properties(schema, 0).is_empty() {
-                    return self.make(part, given, path, depth + 1);
-                }
+            if let Some(part) = parts.iter().find(|part| kind(part) != Some("null"))
+                && self.properties(schema, 0).is_empty()
+            {
+                return self.make(part, given, path, depth + 1);
             }
         }
         let properties = self.properties(schema, 0);
