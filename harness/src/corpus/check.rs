@@ -204,27 +204,27 @@ impl Checker {
     }
 }
 
-/// What to say of a file that lies where nobody reads it.
+/// What to say of a file that lies where nobody reads it, and was probably meant to be read.
 pub(super) fn misplaced_file(below: &str) -> Option<String> {
     let (folder, name) = below.split_once('/').unwrap_or(("", below));
-    match folder {
-        "flows" | "schema" | "sinners" if name.ends_with(".flow") && folder != "flows" => {
-            Some("flows lie in the folder `flows`".to_owned())
-        }
-        "flows" => Some("in the folder `flows` there are files that end in `.flow`".to_owned()),
-        "" if [SETTINGS, REQUIREMENTS, RULES].contains(&name) => None,
-        "" if name.ends_with(".flow") => {
-            Some(format!("flows lie in the folder `flows`; only `served.flow` stands here, not `{name}`"))
-        }
-        "" => {
+    let ending = name.rsplit('.').next().unwrap_or_default();
+    match (folder, ending) {
+        ("flows", "toml" | "json") => Some("what lies in the folder `flows` ends in `.flow`".to_owned()),
+        ("schema" | "sinners", "flow") => Some("flows lie in the folder `flows`".to_owned()),
+        ("schema" | "sinners" | "flows", _) => None,
+        ("", "flow") => Some("flows lie in the folder `flows`; here only `served.flow` is read".to_owned()),
+        ("", "toml") => {
             let known = [SETTINGS, REQUIREMENTS, RULES];
-            let near = nearest(name, known.iter().copied());
-            near.filter(|_| name.ends_with(".toml")).map(|near| format!("did you mean `{near}`?"))
+            let near = known.into_iter().find(|known| strsim::damerau_levenshtein(name, known) == 1);
+            near.map(|near| format!("did you mean `{near}`?"))
         }
-        folder => {
-            let near = nearest(folder, ["flows", "schema", "sinners"].iter().copied());
-            near.filter(|near| *near != folder).map(|near| format!("did you mean the folder `{near}`?"))
+        (folder, "flow" | "toml" | "json") => {
+            let near = ["flows", "schema", "sinners"]
+                .into_iter()
+                .find(|known| strsim::damerau_levenshtein(folder, known) <= 2);
+            near.map(|near| format!("did you mean the folder `{near}`?"))
         }
+        _ => None,
     }
 }
 
