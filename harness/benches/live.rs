@@ -152,8 +152,7 @@ impl Client {
         let stream = TcpStream::connect(address).await.expect("somebody listens");
         stream.set_nodelay(true).expect("a socket of ours");
         let request = Request { path: "/".to_owned(), ..Request::default() };
-        let end =
-            WebSocketEnd::connecting(WebSocketConfig::default(), &address.to_string(), &request, seed);
+        let end = WebSocketEnd::connecting(WebSocketConfig::default(), &address.to_string(), &request, seed);
         let mut client = Client { stream, end, buffer: vec![0; 64 << 10] };
         while !matches!(client.next().await, WireEvent::Opened(_)) {}
         client
@@ -227,7 +226,9 @@ async fn judges(protocol: Arc<Protocol>, mut heard: tokio::sync::mpsc::Receiver<
     while let Some(heard) = heard.recv().await {
         let mut events = Vec::new();
         match heard {
-            proxy::Heard::Link(link) => drop(tracers.insert(LinkId(link), Tracer::stream(link, framing.clone()))),
+            proxy::Heard::Link(link) => {
+                drop(tracers.insert(LinkId(link), Tracer::stream(link, framing.clone())))
+            }
             proxy::Heard::Bytes(link, at, from, bytes) => {
                 if let Some(tracer) = tracers.get_mut(&LinkId(link)) {
                     tracer.bytes(Time::from_start(at - began), from, &bytes, &mut events);
@@ -261,7 +262,11 @@ async fn proxied(protocol: &Arc<Protocol>) {
     let judged = latency(watched, &text).await;
     println!("round trip, plain copy       {:>9.1} us median  {:>9.1} us 99th", copied.0, copied.1);
     println!("round trip, proxy            {:>9.1} us median  {:>9.1} us 99th", judged.0, judged.1);
-    println!("proxy adds                   {:>9.1} us median  {:>9.1} us 99th   goal 100, 1000", judged.0 - copied.0, judged.1 - copied.1);
+    println!(
+        "proxy adds                   {:>9.1} us median  {:>9.1} us 99th   goal 100, 1000",
+        judged.0 - copied.0,
+        judged.1 - copied.1
+    );
     let straight = throughput(upstream, &text).await;
     let copied = throughput(plain, &text).await;
     let judged = throughput(watched, &text).await;

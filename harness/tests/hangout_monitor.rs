@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use flowproof::corpus::Protocol;
 use flowproof::judge::finding::Ruling;
-use flowproof::monitor::{Monitor, MonitorConfig, NotJson, Party, Rulings, Seen, What, monitors_of, watched_of};
+use flowproof::monitor::{
+    Monitor, MonitorConfig, NotJson, Party, Rulings, Seen, What, monitors_of, watched_of,
+};
 use flowproof_reference::machine::{LinkId, Time};
 use in_memory::hangout;
 use serde_json::{Map, Value, json};

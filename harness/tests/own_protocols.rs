@@ -166,8 +166,18 @@ fn check_folder(files: &Files, said: &[&str]) {
 #[test]
 fn mistakes_in_the_settings_have_their_place_and_a_hint() {
     let file = "protocol.toml";
-    check_mistake(file, "title =", "titel =", &["protocol.toml:4:1", "there is no key `titel`", "did you mean `title`?"]);
-    check_mistake(file, "title = \"one line about chat\"\n", "", &["the key `title` is missing", "add: title = ..."]);
+    check_mistake(
+        file,
+        "title =",
+        "titel =",
+        &["protocol.toml:4:1", "there is no key `titel`", "did you mean `title`?"],
+    );
+    check_mistake(
+        file,
+        "title = \"one line about chat\"\n",
+        "",
+        &["the key `title` is missing", "add: title = ..."],
+    );
     check_mistake(
         file,
         "kind = \"websocket\"",
@@ -210,7 +220,12 @@ fn mistakes_in_the_settings_have_their_place_and_a_hint() {
         "when = '{\"type\": hello}'",
         &["protocol.toml:54:18", "expected a pattern, found `hello`", "a text stands in quotes"],
     );
-    check_mistake(file, "settle = \"500ms\"", "settle = \"500\"", &["protocol.toml:27:10", "`500` is not a duration such as 500ms"]);
+    check_mistake(
+        file,
+        "settle = \"500ms\"",
+        "settle = \"500\"",
+        &["protocol.toml:27:10", "`500` is not a duration such as 500ms"],
+    );
     check_mistake(file, "[timing]", "[timing", &["protocol.toml:25"]);
     check_mistake(file, "name = \"client\"", "name = \"server\"", &["there are two roles `server`"]);
     check_mistake(file, "ignoring = []", "ignoring = ['{type: 1}']", &["protocol.toml:9:15", "in quotes"]);
@@ -249,7 +264,11 @@ fn mistakes_in_the_rules_have_their_place_and_a_hint() {
         file,
         "within = \"1s\"",
         "field = \"/id\"",
-        &["rules.toml:12:9", "`field` means nothing to a rule of kind `answered`", "such a rule has: answer, within"],
+        &[
+            "rules.toml:12:9",
+            "`field` means nothing to a rule of kind `answered`",
+            "such a rule has: answer, within",
+        ],
     );
     check_mistake(
         file,
@@ -257,19 +276,59 @@ fn mistakes_in_the_rules_have_their_place_and_a_hint() {
         "",
         &["rules.toml:18:8", "a rule of kind `first` needs `is`", "add: is = ..."],
     );
-    check_mistake(file, "within = \"1s\"", "within = \"soon\"", &["rules.toml:12:10", "durations are written 500ms"]);
+    check_mistake(
+        file,
+        "within = \"1s\"",
+        "within = \"soon\"",
+        &["rules.toml:12:10", "durations are written 500ms"],
+    );
     check_mistake(file, "to = \"server\"", "to = \"sever\"", &["rules.toml:9:6", "did you mean `server`?"]);
-    check_mistake(file, "twice = \"CHAT-HELLO-1\"", "twice = \"CHAT-HELLO-9\"", &["rules.toml:13:9", "there is no requirement"]);
-    check_mistake(file, "requirement = \"CHAT-HELLO-2\"", "requirment = \"CHAT-HELLO-2\"", &["rules.toml:17:1", "did you mean `requirement`?"]);
+    check_mistake(
+        file,
+        "twice = \"CHAT-HELLO-1\"",
+        "twice = \"CHAT-HELLO-9\"",
+        &["rules.toml:13:9", "there is no requirement"],
+    );
+    check_mistake(
+        file,
+        "requirement = \"CHAT-HELLO-2\"",
+        "requirment = \"CHAT-HELLO-2\"",
+        &["rules.toml:17:1", "did you mean `requirement`?"],
+    );
 }
 
 #[test]
 fn mistakes_in_schemas_and_flows_have_their_place_and_a_hint() {
-    check_mistake("schema/hello.json", "\"object\",", "\"object\"", &["schema/hello.json:4:3", "not JSON: expected `,` or `}`"]);
-    check_mistake("schema/hello.json", "\"minLength\": 1", "\"minLength\": \"one\"", &["schema/hello.json:7:", "not a JSON Schema at /properties/name/minLength"]);
-    check_mistake("flows/hello/welcome.flow", "alice connects", "alice conects", &["welcome.flow:6:7", "did you mean `connects`?"]);
-    check_mistake("flows/hello/welcome.flow", "[CHAT-HELLO-3]", "[CHAT-HELO-3]", &["welcome.flow:10:", "did you mean `CHAT-HELLO-3`?"]);
-    check_mistake("flows/hello/welcome.flow", "protocol chat", "protocol chap", &["welcome.flow:3:10", "this folder holds the protocol `chat`", "write: protocol chat"]);
+    check_mistake(
+        "schema/hello.json",
+        "\"object\",",
+        "\"object\"",
+        &["schema/hello.json:4:3", "not JSON: expected `,` or `}`"],
+    );
+    check_mistake(
+        "schema/hello.json",
+        "\"minLength\": 1",
+        "\"minLength\": \"one\"",
+        &["schema/hello.json:7:", "not a JSON Schema at /properties/name/minLength"],
+    );
+    check_mistake(
+        "flows/hello/welcome.flow",
+        "alice connects",
+        "alice conects",
+        &["welcome.flow:6:7", "did you mean `connects`?"],
+    );
+    check_mistake(
+        "flows/hello/welcome.flow",
+        "[CHAT-HELLO-3]",
+        "[CHAT-HELO-3]",
+        &["welcome.flow:10:", "did you mean `CHAT-HELLO-3`?"],
+    );
+    check_mistake(
+        "flows/hello/welcome.flow",
+        "protocol chat",
+        "protocol chap",
+        &["welcome.flow:3:10", "this folder holds the protocol `chat`", "write: protocol chat"],
+    );
 }
 
 #[test]
@@ -288,7 +347,10 @@ fn files_that_are_missing_or_lie_elsewhere_are_told() {
         &renamed("flows/hello/welcome.flow", "flow/hello/welcome.flow"),
         &["flow/hello/welcome.flow is not read", "did you mean the folder `flows`?"],
     );
-    check_folder(&renamed("rules.toml", "rule.toml"), &["rule.toml is not read", "did you mean `rules.toml`?"]);
+    check_folder(
+        &renamed("rules.toml", "rule.toml"),
+        &["rule.toml is not read", "did you mean `rules.toml`?"],
+    );
     check_folder(
         &renamed("flows/hello/welcome.flow", "welcome.flow"),
         &["welcome.flow is not read", "flows lie in the folder `flows`"],

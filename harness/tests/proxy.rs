@@ -112,8 +112,17 @@ impl Scene {
         let record = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("proxy-{name}-{protocol}.trace"));
         let shown = record.display().to_string();
         let words = [
-            "proxy", protocol, "--upstream", &upstream, "--record", &shown, "--format", "json", "--metrics",
-            "127.0.0.1:0", "--exclusive",
+            "proxy",
+            protocol,
+            "--upstream",
+            &upstream,
+            "--record",
+            &shown,
+            "--format",
+            "json",
+            "--metrics",
+            "127.0.0.1:0",
+            "--exclusive",
         ];
         let proxy = Running::start(&[&words[..], &edition_args, proxy].concat());
         let url = json(&proxy.line())["listening"].as_str().expect("it says where it listens").to_owned();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use flowproof::live::proxy::{self, Heard, Upstream};
 use flowproof::live::trace::End;
-use flowproof::live::tracer::Tracer;
 use flowproof::live::trace::{Event, Happening};
+use flowproof::live::tracer::Tracer;
 use flowproof_reference::machine::Time;
 use flowproof_reference::transport::Framing;
 use flowproof_reference::transport::websocket::WebSocketConfig;

@@ -165,7 +165,10 @@ fn a_rule_belongs_to_its_editions() {
 #[test]
 fn a_value_stays() {
     trial("kind = \"stays\"\nfrom = \"server\"\nfield = \"/you\"")
-        .says("0 1< {\"you\": \"a\"}\n1 2< {\"you\": \"b\"}\n2 1< {\"you\": \"a\"}\n3 1> {\"you\": \"z\"}", &[])
+        .says(
+            "0 1< {\"you\": \"a\"}\n1 2< {\"you\": \"b\"}\n2 1< {\"you\": \"a\"}\n3 1> {\"you\": \"z\"}",
+            &[],
+        )
         .says("0 1< {\"you\": \"a\"}\n1 1< {\"you\": \"b\"}", &["R-1 server"]);
 }
 
@@ -219,7 +222,10 @@ const ANSWERED: &str = "kind = \"answered\"\nfrom = \"client\"\nto = \"server\"\
 #[test]
 fn what_is_asked_is_answered_once_and_in_time() {
     trial(ANSWERED)
-        .says("0 1> {\"ask\": 1}\n1 1> {\"ask\": 2}\n2 1< {\"reply\": 2}\n900 1< {\"reply\": 1}\n9000 2> {}", &[])
+        .says(
+            "0 1> {\"ask\": 1}\n1 1> {\"ask\": 2}\n2 1< {\"reply\": 2}\n900 1< {\"reply\": 1}\n9000 2> {}",
+            &[],
+        )
         .says("0 1> {\"ask\": 1}\n2000 1> {}", &["R-1 server"])
         .says("0 1> {\"ask\": 1}\n2000 1< {\"reply\": 1}", &["R-1 server"])
         .says("0 1> {\"ask\": 1}\n1 1< {\"reply\": 1}\n2 1< {\"reply\": 1}", &["R-2 server"])
@@ -296,9 +302,15 @@ fn what_one_says_in_a_room_reaches_the_room() {
     let all = "10 1> {\"say\": \"a\", \"in\": \"x\"}\n11 1< {\"said\": \"a\", \"in\": \"x\"}\n12 2< {\"said\": \"a\", \"in\": \"x\"}\n";
     check(&format!("{all}9000 1> {{}}"), &[]);
     check(&format!("{all}13 3< {{\"said\": \"a\", \"in\": \"x\"}}"), &["R-3 server"]);
-    check("10 1> {\"say\": \"a\", \"in\": \"x\"}\n11 1< {\"said\": \"a\", \"in\": \"x\"}\n9000 1> {}", &["R-1 server"]);
+    check(
+        "10 1> {\"say\": \"a\", \"in\": \"x\"}\n11 1< {\"said\": \"a\", \"in\": \"x\"}\n9000 1> {}",
+        &["R-1 server"],
+    );
     // Who has left need not get it, and soon must not.
-    check("5 2< {\"left\": \"x\"}\n10 1> {\"say\": \"a\", \"in\": \"x\"}\n11 1< {\"said\": \"a\", \"in\": \"x\"}\n9000 1> {}", &[]);
+    check(
+        "5 2< {\"left\": \"x\"}\n10 1> {\"say\": \"a\", \"in\": \"x\"}\n11 1< {\"said\": \"a\", \"in\": \"x\"}\n9000 1> {}",
+        &[],
+    );
     check(
         "5 2< {\"left\": \"x\"}\n1000 1> {\"say\": \"a\", \"in\": \"x\"}\n1001 1< {\"said\": \"a\", \"in\": \"x\"}\n\
          1002 2< {\"said\": \"a\", \"in\": \"x\"}",

@@ -15,7 +15,9 @@ fn blocks(page: &str, kind: &str) -> Vec<String> {
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
         if line == format!("```{kind}") {
-            found.push(lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect());
+            found.push(
+                lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect(),
+            );
         }
     }
     assert!(!found.is_empty(), "there is no {kind} on the page");

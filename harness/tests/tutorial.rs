@@ -52,7 +52,8 @@ impl Reader {
             [_, "write", path] => self.write(path, &block.text),
             [_, "add", path] => {
                 let there = fs::read_to_string(self.folder.join(path));
-                let there = there.unwrap_or_else(|error| panic!("tutorial.md:{}: {path}: {error}", block.line));
+                let there =
+                    there.unwrap_or_else(|error| panic!("tutorial.md:{}: {path}: {error}", block.line));
                 self.write(path, &(there + &block.text));
             }
             ["console"] => self.console(block),

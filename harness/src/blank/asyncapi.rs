@@ -27,7 +27,9 @@ pub enum FromAsyncapiError {
     #[error("this is no AsyncAPI document: it has no member `asyncapi`")]
     NotAsyncapi,
     /// It is of another version.
-    #[error("this document is of AsyncAPI {0}; version 3 is read (`asyncapi convert` makes it of older ones)")]
+    #[error(
+        "this document is of AsyncAPI {0}; version 3 is read (`asyncapi convert` makes it of older ones)"
+    )]
     Version(String),
     /// Messages travel in another way.
     #[error("{place}: flowproof does not speak `{protocol}`; it speaks ws, wss, tcp and udp")]
@@ -56,11 +58,7 @@ fn elsewhere(to: &str) -> &'static str {
 }
 
 /// Makes the files.
-pub fn from_asyncapi(
-    name: &str,
-    document: &Value,
-    describes: Describes,
-) -> Result<Files, FromAsyncapiError> {
+pub fn from_asyncapi(name: &str, document: &Value, describes: Describes) -> Result<Files, FromAsyncapiError> {
     let version = document.get("asyncapi").and_then(Value::as_str).ok_or(FromAsyncapiError::NotAsyncapi)?;
     if !version.starts_with("3.") {
         return Err(FromAsyncapiError::Version(version.to_owned()));
@@ -202,10 +200,12 @@ impl<'a> Maker<'a> {
             for (parameter, value) in members(channel, "parameters") {
                 let value = self.resolve(&format!("channels/{name}/parameters/{parameter}"), value)?;
                 let choices = |key: &str| value.get(key).and_then(|list| list.get(0)).and_then(Value::as_str);
-                let sample = text(value, "default").or_else(|| choices("examples")).or_else(|| choices("enum"));
+                let sample =
+                    text(value, "default").or_else(|| choices("examples")).or_else(|| choices("enum"));
                 address = address.replace(&format!("{{{parameter}}}"), sample.unwrap_or(parameter));
             }
-            transport.path = format!("{}/{}", transport.path.trim_end_matches('/'), address.trim_start_matches('/'));
+            transport.path =
+                format!("{}/{}", transport.path.trim_end_matches('/'), address.trim_start_matches('/'));
         }
         if !transport.path.starts_with('/') {
             transport.path.insert(0, '/');
@@ -251,7 +251,9 @@ impl<'a> Maker<'a> {
             };
             for (channel, message, value) in answers {
                 named.insert((channel.clone(), message.clone()));
-                let Some(answer) = self.kind(&channel, &message, value, !from_server, None)? else { continue };
+                let Some(answer) = self.kind(&channel, &message, value, !from_server, None)? else {
+                    continue;
+                };
                 for asked in &asked {
                     let correlation = self.correlation(*asked, answer);
                     let operation = name.clone();
@@ -278,8 +280,7 @@ impl<'a> Maker<'a> {
         place: &str,
         operation: &'a Value,
     ) -> Result<Vec<(String, String, &'a Value)>, FromAsyncapiError> {
-        let nowhere =
-            |to: &str| FromAsyncapiError::Reference { place: place.to_owned(), to: to.to_owned() };
+        let nowhere = |to: &str| FromAsyncapiError::Reference { place: place.to_owned(), to: to.to_owned() };
         let named: Vec<&str> = operation
             .get("messages")
             .and_then(Value::as_array)
@@ -438,7 +439,9 @@ impl<'a> Maker<'a> {
             let (from, to) = if kind.from_server { ("server", "client") } else { ("client", "server") };
             file.push_str(&format!("\n# Channel {}.\n", kind.channel));
             if kind.guessed {
-                file.push_str("# Nothing in its schema tells this message from others; say here how it is known.\n");
+                file.push_str(
+                    "# Nothing in its schema tells this message from others; say here how it is known.\n",
+                );
             }
             file.push_str(&format!(
                 "[[message]]\nname = {}\nfrom = \"{from}\"\nto = \"{to}\"\nwhen = '''{}'''\nschema = \"{}\"\nrequirement = \"{}\"\n",
@@ -501,7 +504,8 @@ impl<'a> Maker<'a> {
     }
 
     fn rules(&self) -> String {
-        let mut file = "# Rules over whole conversations; they watch every flow, and live traffic.\n".to_owned();
+        let mut file =
+            "# Rules over whole conversations; they watch every flow, and live traffic.\n".to_owned();
         for (number, reply) in self.replies.iter().enumerate() {
             let (when, answer) = self.patterns(reply);
             let from_server = self.kinds[reply.asked].from_server;
@@ -636,7 +640,8 @@ mod tests {
 
     #[test]
     fn what_leads_nowhere_is_told_with_its_place() {
-        let document = json!({"asyncapi": "3.0.0", "channels": {"c": {"messages": {"m": {"$ref": "other.yaml#/m"}}}}});
+        let document =
+            json!({"asyncapi": "3.0.0", "channels": {"c": {"messages": {"m": {"$ref": "other.yaml#/m"}}}}});
         let error = from_asyncapi("x", &document, Describes::Server).unwrap_err().to_string();
         assert_eq!(
             error,

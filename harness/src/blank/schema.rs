@@ -100,7 +100,10 @@ impl<'a> Document<'a> {
         }
         let choices = list(schema.get("enum"));
         if !choices.is_empty() {
-            return format!("({})", choices.iter().map(|one| one.to_string()).collect::<Vec<_>>().join(" | "));
+            return format!(
+                "({})",
+                choices.iter().map(|one| one.to_string()).collect::<Vec<_>>().join(" | ")
+            );
         }
         for word in ["oneOf", "anyOf"] {
             let parts = list(schema.get(word));
@@ -120,7 +123,10 @@ impl<'a> Document<'a> {
             Some("array") => {
                 let least = schema.get("minItems").and_then(Value::as_u64).unwrap_or(0).min(16);
                 let item = schema.get("items").filter(|items| items.is_object());
-                let item = item.map_or_else(|| "string".to_owned(), |items| self.make(items, &[], &mut Vec::new(), depth + 1));
+                let item = item.map_or_else(
+                    || "string".to_owned(),
+                    |items| self.make(items, &[], &mut Vec::new(), depth + 1),
+                );
                 let items: Vec<String> = (0..least).map(|_| item.clone()).collect();
                 format!("[{}]", items.join(", "))
             }
@@ -162,7 +168,9 @@ impl<'a> Document<'a> {
             // The dialect that AsyncAPI's own schemas are of.
             let mut first = Map::new();
             first.insert("$schema".to_owned(), Value::from("http://json-schema.org/draft-07/schema#"));
-            first.extend(std::mem::take(members).into_iter().filter(|(name, _)| name != "$schema" && name != "$id"));
+            first.extend(
+                std::mem::take(members).into_iter().filter(|(name, _)| name != "$schema" && name != "$id"),
+            );
             if !definitions.is_empty() {
                 first.insert("definitions".to_owned(), Value::Object(definitions));
             }

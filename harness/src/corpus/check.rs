@@ -28,10 +28,7 @@ impl Kind {
 }
 
 /// Everything that is wrong, by file.
-pub(super) fn check(
-    protocol: &Protocol,
-    read: &dyn Fn(&str) -> String,
-) -> Vec<(String, Vec<Diagnostic>)> {
+pub(super) fn check(protocol: &Protocol, read: &dyn Fn(&str) -> String) -> Vec<(String, Vec<Diagnostic>)> {
     let settings = &protocol.settings;
     let mut checker = Checker {
         editions: settings.editions.iter().cloned().collect(),
@@ -132,7 +129,8 @@ impl Checker {
             self.known(Kind::Role, "", role);
             self.known(Kind::Requirement, role, id);
         }
-        for (key, of) in [("json-object", &settings.wire.json_object), ("text-frames", &settings.wire.text_frames)]
+        for (key, of) in
+            [("json-object", &settings.wire.json_object), ("text-frames", &settings.wire.text_frames)]
         {
             of.roles().for_each(|role| self.known(Kind::Role, key, role));
             of.ids().for_each(|id| self.known(Kind::Requirement, key, id));

@@ -627,7 +627,8 @@ impl Loader<'_> {
             let prefix = format!("{}/", self.folder);
             let others: BTreeSet<&str> =
                 self.files.keys().filter_map(|path| path.strip_prefix(prefix.as_str())).collect();
-            let hint = nearest(file, others).map(|near| format!("there is `{near}`: is that what was meant?"));
+            let hint =
+                nearest(file, others).map(|near| format!("there is `{near}`: is that what was meant?"));
             self.messages.push(diagnostic::file_missing(&shown, hint.as_deref()));
             return None;
         };
@@ -702,7 +703,8 @@ impl Loader<'_> {
         let schema: Value = match serde_json::from_str(&text) {
             Ok(schema) => schema,
             Err(error) => {
-                let found = diagnostic::bad_json(check::line_and_column(&text, error.line(), error.column()), &error);
+                let found =
+                    diagnostic::bad_json(check::line_and_column(&text, error.line(), error.column()), &error);
                 self.tell(&file, &text, &[found]);
                 return None;
             }

@@ -169,8 +169,7 @@ impl HttpEars {
             let headers = named(head.headers);
             let bare = self.open.front().is_some_and(|method| method == "HEAD")
                 || matches!(status, 100..=199 | 204 | 304);
-            let body =
-                if bare { Body::Length(0) } else { length_of(&headers).unwrap_or(Body::ToTheEnd) };
+            let body = if bare { Body::Length(0) } else { length_of(&headers).unwrap_or(Body::ToTheEnd) };
             self.answering = Some(Head { request: None, status, headers, body, length });
         }
         let head = self.answering.as_ref()?;
@@ -198,7 +197,9 @@ fn value<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
 }
 
 fn length_of(headers: &[(String, String)]) -> Option<Body> {
-    if value(headers, "transfer-encoding").is_some_and(|coding| coding.to_ascii_lowercase().contains("chunked")) {
+    if value(headers, "transfer-encoding")
+        .is_some_and(|coding| coding.to_ascii_lowercase().contains("chunked"))
+    {
         return Some(Body::Chunked);
     }
     value(headers, "content-length")?.trim().parse().ok().map(Body::Length)
@@ -274,7 +275,11 @@ mod tests {
                         HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n";
         for chunk in [1, 7, 4096] {
             let heard = hear(asked, answered, chunk);
-            assert_eq!(heard, ["POST /api {}", "GET /a ", "HEAD /b ", "200 abcde", "204 ", "200 "], "{chunk}");
+            assert_eq!(
+                heard,
+                ["POST /api {}", "GET /a ", "HEAD /b ", "200 abcde", "204 ", "200 "],
+                "{chunk}"
+            );
         }
     }
 
@@ -296,7 +301,10 @@ mod tests {
 
     #[test]
     fn what_is_no_http_is_passed_over() {
-        assert_eq!(hear("\u{0}\u{1}\u{2} no HTTP\r\n\r\n", "neither is this\r\n\r\n", 5), Vec::<String>::new());
+        assert_eq!(
+            hear("\u{0}\u{1}\u{2} no HTTP\r\n\r\n", "neither is this\r\n\r\n", 5),
+            Vec::<String>::new()
+        );
         let sized = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
         assert_eq!(hear(sized, "", 5), Vec::<String>::new());
     }

@@ -104,7 +104,8 @@ impl TryFrom<Line> for Event {
     type Error = String;
 
     fn try_from(line: Line) -> Result<Event, String> {
-        let needed = |member: Option<String>, name: &str| member.ok_or_else(|| format!("`{name}` is missing"));
+        let needed =
+            |member: Option<String>, name: &str| member.ok_or_else(|| format!("`{name}` is missing"));
         let hex = |hex: Option<String>| {
             let hex = needed(hex, "hex")?;
             if is_hex(&hex) { Ok(hex) } else { Err("`hex` is pairs of hexadecimal digits".to_owned()) }
@@ -388,9 +389,14 @@ mod tests {
         };
         let line = |rest: &str| format!("{{\"at_ms\":0,\"link\":0,\"from\":\"client\",{rest}}}");
         assert!(read(&line("\"kind\":\"text\"")).unwrap_err().contains("`text` is missing"));
-        assert!(read(&line("\"kind\":\"binary\",\"hex\":\"0\"")).unwrap_err().contains("pairs of hexadecimal"));
+        assert!(
+            read(&line("\"kind\":\"binary\",\"hex\":\"0\"")).unwrap_err().contains("pairs of hexadecimal")
+        );
         assert!(read(&line("\"kind\":\"sneeze\"")).unwrap_err().contains("unknown variant `sneeze`"));
-        assert_eq!(read(&line("\"kind\":\"closed\",\"more\":1")), Ok(Event { at_ms: 0.0, link: 0, from: End::Client, what: Happening::Closed }));
+        assert_eq!(
+            read(&line("\"kind\":\"closed\",\"more\":1")),
+            Ok(Event { at_ms: 0.0, link: 0, from: End::Client, what: Happening::Closed })
+        );
     }
 
     #[test]

@@ -57,12 +57,8 @@ impl Answered {
     }
 
     fn ear(&mut self, link: LinkId, party: &Party) -> &mut Ear {
-        let fresh = || Ear {
-            party: party.clone(),
-            open: VecDeque::new(),
-            answered: VecDeque::new(),
-            unsure: false,
-        };
+        let fresh =
+            || Ear { party: party.clone(), open: VecDeque::new(), answered: VecDeque::new(), unsure: false };
         self.ears.entry((link, party.name.clone())).or_insert_with(fresh)
     }
 

@@ -127,7 +127,13 @@ impl Reader<'_> {
         let Some(kind) = KINDS.iter().find(|kind| kind.name == name) else {
             let known: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
             let near = nearest(name, known.iter().copied());
-            self.found.push(diagnostic::unknown_choice(span(&entry.kind), "kind of rule", name, near, &known));
+            self.found.push(diagnostic::unknown_choice(
+                span(&entry.kind),
+                "kind of rule",
+                name,
+                near,
+                &known,
+            ));
             return None;
         };
         let keys = entry.keys();

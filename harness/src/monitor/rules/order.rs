@@ -35,7 +35,8 @@ impl Monitor for First {
                 if self.scope.fits(&self.first, value) {
                     rulings.kept(self.scope.id(), seen.from, seen.at);
                 } else {
-                    let text = format!("the first message of {} on this connection is another", seen.from.name);
+                    let text =
+                        format!("the first message of {} on this connection is another", seen.from.name);
                     let expected = pattern_text(&self.first);
                     rulings.broken(self.scope.id(), seen.from, seen.at, text, expected, actual(value));
                 }

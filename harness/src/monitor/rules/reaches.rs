@@ -91,7 +91,8 @@ impl Passing {
             return if settled(member.since) { Sure::Yes } else { Sure::Perhaps };
         }
         let joined = member.joined.iter().filter(|(room, ..)| agree(room, bindings));
-        let joined = joined.map(|(_, since, told)| if *told || settled(*since) { Sure::Yes } else { Sure::Perhaps });
+        let joined =
+            joined.map(|(_, since, told)| if *told || settled(*since) { Sure::Yes } else { Sure::Perhaps });
         let left = member.left.iter().any(|(room, since)| agree(room, bindings) && !settled(*since));
         joined.max().unwrap_or(if left { Sure::Perhaps } else { Sure::No })
     }
@@ -212,7 +213,8 @@ impl Passing {
                 };
                 rulings.broken(strangers, by, at, text, "nothing", actual(value));
             }
-        } else if let Some(unasked) = self.rule.unasked.as_ref().filter(|_| self.scope.exclusive && !self.forgot)
+        } else if let Some(unasked) =
+            self.rule.unasked.as_ref().filter(|_| self.scope.exclusive && !self.forgot)
         {
             let text = format!("{to} gets what nobody sent");
             rulings.broken(unasked, by, at, text, "what somebody sent", actual(value));
