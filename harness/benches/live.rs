@@ -218,12 +218,12 @@ async fn throughput(address: SocketAddr, text: &str) -> f64 {
 }
 
 /// The judges behind the proxy, as the command has them.
-async fn judges(protocol: Arc<Protocol>, mut heard: tokio::sync::mpsc::Receiver<proxy::Heard>) {
+fn judges(protocol: &Arc<Protocol>, mut heard: tokio::sync::mpsc::Receiver<proxy::Heard>) {
     let began = Instant::now();
     let framing = protocol.settings.transport(&protocol.settings.default_edition).framing(64 << 20);
-    let mut session = session(&protocol);
+    let mut session = session(protocol);
     let mut tracers = BTreeMap::new();
-    while let Some(heard) = heard.recv().await {
+    while let Some(heard) = heard.blocking_recv() {
         let mut events = Vec::new();
         match heard {
             proxy::Heard::Link(link) => {
@@ -254,7 +254,8 @@ async fn proxied(protocol: &Arc<Protocol>) {
     let (listener, watched) = listening().await;
     let (ears, heard) = proxy::ears();
     tokio::spawn(proxy::streams(listener, Upstream { address: upstream, tls: None }, ears));
-    tokio::spawn(judges(Arc::clone(protocol), heard));
+    let spoken = Arc::clone(protocol);
+    std::thread::spawn(move || judges(&spoken, heard));
     let mut text = String::from("{\"to\": \"*\", \"packet\": {\"type\": \"chat\", \"chat\": \"");
     text.push_str(&"x".repeat(SIZE.saturating_sub(text.len() + 3)));
     text.push_str("\"}}");

@@ -273,7 +273,7 @@ fn a_cluster_is_silent_and_its_sinner_is_named() {
         // hello, register_slave, ready
         scene.wait_for("messages_total", 3);
         let sin: Vec<&str> = sinner.iter().flat_map(|name| ["--sinner", name]).collect();
-        scene.client(&[&["--role", "control"], &sin[..]].concat());
+        scene.client(&[&["--role", "control"][..], &sin].concat());
         scene.wait_for("messages_total", 6);
         let ask = r#"{"does": "request", "with": {"type": "list_slaves", "data": {}}}"#;
         for round in 1..=2 {
