@@ -82,7 +82,7 @@ class Server:
             answer["result"] = None
         return answer
 
-    def handle(self, request):
+    def handle(self, request, batch=False):
         invalid = -32700 if self.fault == "invalid-request-is-parse-error" else -32600
         if not isinstance(request, dict):
             return self.response(None, failure=Failure(invalid, "invalid request"))
@@ -93,7 +93,7 @@ class Server:
             answer = self.response(id, self.call(request["method"], request.get("params", [])))
         except Failure as failure:
             answer = self.response(id, failure=failure)
-        if "id" not in request and self.fault != "answers-notifications":
+        if "id" not in request and (batch or self.fault != "answers-notifications"):
             return None
         return answer
 
@@ -109,7 +109,7 @@ class Server:
                 parts = request
                 if self.fault == "skips-nonsense-in-batches":
                     parts = [part for part in parts if isinstance(part, dict)]
-                answers = [answer for answer in map(self.handle, parts) if answer is not None]
+                answers = [answer for part in parts if (answer := self.handle(part, batch=True)) is not None]
                 if self.fault == "batch-one-by-one":
                     for answer in answers:
                         await client.send(json.dumps(answer))
