@@ -110,7 +110,7 @@ class Server:
                 if self.fault == "skips-nonsense-in-batches":
                     parts = [part for part in parts if isinstance(part, dict)]
                 answers = [answer for part in parts if (answer := self.handle(part, batch=True)) is not None]
-                if self.fault == "batch-one-by-one":
+                if self.fault == "batch-one-by-one" and isinstance(request[0], dict):
                     for answer in answers:
                         await client.send(json.dumps(answer))
                 elif answers or self.fault == "empty-answer-to-notifications":
