@@ -234,7 +234,7 @@ fn judges(protocol: &Arc<Protocol>, mut heard: tokio::sync::mpsc::Receiver<proxy
                     tracer.bytes(Time::from_start(at - began), from, &bytes, &mut events);
                 }
             }
-            proxy::Heard::Ended(..) | proxy::Heard::Unreachable(..) => {}
+            proxy::Heard::Peer(..) | proxy::Heard::Ended(..) | proxy::Heard::Unreachable(..) => {}
         }
         events.iter().for_each(|event| drop(session.observe(event)));
     }

@@ -119,7 +119,7 @@ async fn bytes_arrive_as_they_were_sent_and_are_heard_as_they_arrive() {
         match heard {
             Heard::Bytes(_, _, End::Client, bytes) => from_client.extend(bytes),
             Heard::Bytes(_, _, End::Server, bytes) => from_server.extend(bytes),
-            Heard::Link(_) | Heard::Ended(..) => {}
+            Heard::Link(_) | Heard::Peer(..) | Heard::Ended(..) => {}
             Heard::Unreachable(_, why) => panic!("{why}"),
         }
     }
@@ -268,7 +268,7 @@ async fn datagrams_arrive_whole_and_each_client_is_told_apart() {
             server.send_to(&sent[..7], from).await.expect("it goes out");
             let count = client.recv(&mut buffer).await.expect("it arrives");
             assert!(buffer[..count] == sent[..7], "the answer was changed");
-            assert!(matches!(heard.recv().await, Some(Heard::Link(link)) if link == u64::from(number)));
+            assert!(matches!(heard.recv().await, Some(Heard::Peer(link, ..)) if link == u64::from(number)));
             for end in [End::Client, End::Server] {
                 let next = heard.recv().await;
                 assert!(matches!(&next, Some(Heard::Bytes(_, _, from, _)) if *from == end), "{next:?}");

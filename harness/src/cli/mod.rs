@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod compare;
+mod explain;
 mod live;
 mod new;
 mod output;
@@ -11,7 +12,7 @@ mod sinners;
 mod target;
 pub(crate) mod test;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -75,7 +76,7 @@ enum What {
     /// List the flows of a protocol
     List(catalogue::ListArgs),
     /// Explain a requirement: its text, where it stands, which flows and sinners show it
-    Explain(catalogue::ExplainArgs),
+    Explain(explain::ExplainArgs),
     /// Show a flow, or all that is known of a protocol, as text, picture or document
     Show(show::ShowArgs),
     /// Write flow files in the one style
@@ -119,10 +120,11 @@ pub fn main() -> ExitCode {
             return ExitCode::from(exit::USAGE);
         }
     };
+    let folder = command.common.corpus.as_deref();
     let code = match &command.what {
-        What::Test(args) => test::run(args, &corpus, command.common.corpus.is_none(), colour),
+        What::Test(args) => test::run(args, &corpus, folder, colour),
         What::List(args) => catalogue::list(args, &corpus),
-        What::Explain(args) => catalogue::explain(args, &corpus, colour),
+        What::Explain(args) => explain::run_explain(args, &corpus, folder, colour),
         What::Show(args) => show::run(args, &corpus),
         What::Fmt(args) => catalogue::fmt(args),
         What::Lint(args) => catalogue::lint(args, &corpus, colour),
@@ -135,6 +137,14 @@ pub fn main() -> ExitCode {
         What::Coverage(args) => catalogue::coverage(args, &corpus),
     };
     ExitCode::from(code)
+}
+
+/// The command's name with the corpus that was given, as one would write it again.
+fn command_with(corpus: Option<&Path>) -> String {
+    match corpus {
+        Some(folder) => format!("flowproof --corpus {}", test::quoted(&folder.display().to_string())),
+        None => "flowproof".to_owned(),
+    }
 }
 
 fn load(common: &Common) -> Result<Corpus, CorpusError> {

@@ -77,6 +77,8 @@ struct Line {
     #[serde(default)]
     reason: String,
     detail: Option<String>,
+    client: Option<SocketAddr>,
+    server: Option<SocketAddr>,
     method: Option<String>,
     status: Option<u16>,
     #[serde(default)]
@@ -88,6 +90,7 @@ struct Line {
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
+    Addresses,
     Asked,
     Answered,
     Opened,
@@ -111,6 +114,10 @@ impl TryFrom<Line> for Event {
             if is_hex(&hex) { Ok(hex) } else { Err("`hex` is pairs of hexadecimal digits".to_owned()) }
         };
         let what = match line.kind {
+            Kind::Addresses => Happening::Addresses {
+                client: line.client.ok_or("`client` is missing")?,
+                server: line.server.ok_or("`server` is missing")?,
+            },
             Kind::Asked => Happening::Asked {
                 method: needed(line.method, "method")?,
                 target: line.target,

@@ -42,6 +42,7 @@ pub fn monitors(config: &MonitorConfig) -> Vec<Box<dyn Monitor>> {
 /// The requirements these monitors judge.
 pub const WATCHED: &[&str] = &[
     "CLUSTERIO-WIRE-3",
+    "CLUSTERIO-SEQ-1",
     "CLUSTERIO-SEQ-2",
     "CLUSTERIO-SEQ-3",
     "CLUSTERIO-SEQ-4",
