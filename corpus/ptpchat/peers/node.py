@@ -21,13 +21,6 @@ import sys
 import threading
 import uuid
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.x509.oid import NameOID
-
 SEED, MARCH = "seed", "udp-2016-03"
 VERBS = set("HELLO ACK JOIN CHANNEL LEAVE GETCERTIFICATE CERTIFICATE GETKEY KEY MESSAGE RELAY CONNECT ROUTING".split())
 ACKED = {"MESSAGE", "GETCERTIFICATE", "CERTIFICATE", "GETKEY", "KEY"}
@@ -179,21 +172,24 @@ class Node:
         self.answering = {}     # CONNECT at B: A's address -> socket
         self.unacked = {}       # msg_id -> task that sends it again
         self.done = set()       # msg_ids that were acted upon
+        self.kept_secrets = None
+        self.lock = threading.Lock()
         self.sockets = []
         self.tasks = set()
-        self.last_routing = 0
 
     # --- Life
 
     async def run(self):
         self.loop = asyncio.get_running_loop()
         self.ordinary = await self.open(self.options.port)
-        self.make_certificate()
         for peer in filter(None, (self.options.peers or "").split(",")):
             address = address_of(peer.strip())
             if address is None:
                 sys.exit(f"{peer} is no address")
             self.learn(address, configured=True)
+        if self.edition == MARCH:
+            # The package takes long to load, and nobody who greets waits for it.
+            self.task(asyncio.to_thread(self.secrets))
         self.task(self.tell_routes())
         self.task(self.tell_channels())
         self.listen()
@@ -612,18 +608,17 @@ class Node:
 
     # --- Certificates and keys
 
-    def make_certificate(self):
-        self.private = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.id)])
-        now = datetime.datetime.now(datetime.timezone.utc)
-        builder = x509.CertificateBuilder(name, name, self.private.public_key(), x509.random_serial_number(),
-                                          now - datetime.timedelta(days=1), now + datetime.timedelta(days=30))
-        signed = builder.sign(self.private, hashes.SHA256())
-        self.certificate = base64.b64encode(signed.public_bytes(serialization.Encoding.DER)).decode()
+    def secrets(self):
+        """Certificate and key."""
+        with self.lock:
+            if self.kept_secrets is None:
+                import secrets_of_node
+                self.kept_secrets = secrets_of_node.Secrets(self.id)
+            return self.kept_secrets
 
     def on_getcertificate(self, data, source, socket):
         if self.edition == MARCH and self.fault != "no-certificate":
-            answer = {"certificate": self.certificate, "recipient_id": data["node_id"], "node_id": self.id,
+            answer = {"certificate": self.secrets().certificate, "recipient_id": data["node_id"], "node_id": self.id,
                       "msg_id": data["msg_id"]}
             self.say("CERTIFICATE", answer, source, socket)
 
@@ -639,31 +634,11 @@ class Node:
             return
         if peer.node_id.lower() not in channel["members"]:
             return
-        try:
-            der = base64.b64decode(peer.certificate)
-            public = x509.load_der_x509_certificate(der).public_key()
-        except ValueError:
-            return
-        cipher, sealed = self.seal(public, channel["key"])
+        cipher, sealed = self.secrets().seal(base64.b64decode(peer.certificate), channel["key"])
         if cipher:
             data = self.about(guid(data["channel_id"]), recipient_id=data["node_id"], cipher=cipher,
                               key=base64.b64encode(sealed).decode())
             self.say("KEY", data, source, socket)
-
-    @staticmethod
-    def seal(public, key):
-        if isinstance(public, rsa.RSAPublicKey):
-            oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
-            return "AES-256-GCM; RSA-OAEP-256", public.encrypt(key, oaep)
-        if isinstance(public, ec.EllipticCurvePublicKey):
-            mine = ec.generate_private_key(public.curve)
-            shared = mine.exchange(ec.ECDH(), public)
-            derived = HKDF(hashes.SHA256(), 32, None, b"ptpchat channel key").derive(shared)
-            nonce = os.urandom(12)
-            point = mine.public_key().public_bytes(serialization.Encoding.X962,
-                                                   serialization.PublicFormat.UncompressedPoint)
-            return "AES-256-GCM; ECDH", point + nonce + AESGCM(derived).encrypt(nonce, key, None)
-        return None, b""
 
     # --- MESSAGE
 

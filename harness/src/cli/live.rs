@@ -412,20 +412,21 @@ impl Judges {
         broken
     }
 
+    fn came(&mut self, link: u64, tracer: Tracer) {
+        self.tracers.insert(link, (tracer, 0));
+        self.counters.links.fetch_add(1, Ordering::Relaxed);
+        self.counters.open.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn take(&mut self, heard: Heard) -> Vec<Finding> {
-        let time = |at: Instant| Time::from_start(at.saturating_duration_since(self.began));
+        let began = self.began;
+        let time = |at: Instant| Time::from_start(at.saturating_duration_since(began));
         let mut events = Vec::new();
         match heard {
-            Heard::Link(link) => {
-                let tracer = match self.kind {
-                    TransportKind::Udp => Tracer::datagrams(link),
-                    TransportKind::Websocket | TransportKind::Tcp => {
-                        Tracer::stream(link, self.framing.clone())
-                    }
-                };
-                self.tracers.insert(link, (tracer, 0));
-                self.counters.links.fetch_add(1, Ordering::Relaxed);
-                self.counters.open.fetch_add(1, Ordering::Relaxed);
+            Heard::Link(link) => self.came(link, Tracer::stream(link, self.framing.clone())),
+            Heard::Peer(link, at, client, server) => {
+                let tracer = Tracer::datagrams(time(at), link, client, server, &mut events);
+                self.came(link, tracer);
             }
             Heard::Bytes(link, at, from, bytes) => {
                 self.counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);

@@ -142,7 +142,9 @@ pub fn main() -> ExitCode {
 /// The command's name with the corpus that was given, as one would write it again.
 fn command_with(corpus: Option<&Path>) -> String {
     match corpus {
-        Some(folder) => format!("flowproof --corpus {}", test::quoted(&folder.display().to_string())),
+        Some(folder) => {
+            format!("flowproof --corpus {}", crate::report::text::quoted(&folder.display().to_string()))
+        }
         None => "flowproof".to_owned(),
     }
 }

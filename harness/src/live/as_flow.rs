@@ -83,7 +83,8 @@ pub fn flow(events: &[Event], protocol: &Protocol) -> String {
                 format!("{server} -> {name} status {status}{body}")
             }
             // Pings answer themselves, and the end of a link follows its Close frame.
-            Happening::Ping { .. }
+            Happening::Addresses { .. }
+            | Happening::Ping { .. }
             | Happening::Pong { .. }
             | Happening::Closed
             | Happening::Broken { .. } => continue,

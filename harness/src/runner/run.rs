@@ -527,18 +527,31 @@ fn judge_death(config: &RunConfig, plan: &Plan, participant: &str, how: &str, re
     let requirement = requirement.or_else(|| config.protocol.settings.survival.get(&plan.role).cloned());
     let level = requirement.as_deref().map(|id| config.protocol.catalogue.level(id));
     result.kept.retain(|kept| Some(kept) != requirement.as_ref());
+    // What killed it may have its own name, by which it is accused already.
+    let root = result.findings.iter().find_map(|finding| {
+        let root = finding.requirement.clone().filter(|_| finding.ruling == Ruling::Broken)?;
+        let follower = requirement.as_deref()?;
+        config.protocol.catalogue.explains(&root, follower, true).then_some(root)
+    });
+    let mut message = format!("{participant} ended by itself: {how}");
+    if let Some(root) = &root {
+        message = format!("follows from {root}: {message}");
+    }
     result.findings.push(Finding {
         requirement,
-        ruling: Ruling::Broken,
+        ruling: if root.is_some() { Ruling::Noted } else { Ruling::Broken },
         by: participant.to_owned(),
         judge: Judge::Liveness,
         at: Time::ZERO,
         line: None,
-        message: format!("{participant} ended by itself: {how}"),
+        message,
         expected: "that it goes on running".to_owned(),
         actual: serde_json::Value::Null,
     });
     result.reason = None;
+    if root.is_some() {
+        return;
+    }
     result.verdict = match level {
         Some(crate::judge::catalogue::Level::Must) | None => Verdict::Fail,
         _ => Verdict::Warn.max(result.verdict),

@@ -578,6 +578,10 @@ impl Shared {
                     self.arrived(index, Arrival::Ended, false);
                 }
             }
+            // An empty frame says nothing: it keeps a stream open.
+            WireEvent::Text(bytes) if bytes.is_empty() && matches!(link.end, LinkEnd::Frames(_)) => {
+                self.heard = true;
+            }
             WireEvent::Text(bytes) => self.text(index, &bytes),
             WireEvent::Binary(bytes) => {
                 self.heard = true;
