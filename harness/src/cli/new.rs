@@ -16,7 +16,7 @@ use crate::corpus::Corpus;
 pub(super) struct NewArgs {
     /// The protocol's name, or a path that ends in it; the folder is made there
     name: PathBuf,
-    /// Fill the folder from an AsyncAPI 3 document (JSON or YAML)
+    /// Fill the folder from an AsyncAPI 3 document in JSON
     #[arg(long, value_name = "FILE")]
     from_asyncapi: Option<PathBuf>,
     /// Whom the AsyncAPI document describes
@@ -73,21 +73,19 @@ fn make(args: &NewArgs, built_in: &Corpus) -> Result<String, String> {
 fn imported(name: &str, path: &Path, describes: DescribesArg) -> Result<Files, String> {
     let shown = path.display();
     let text = fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
-    let json: Result<Value, serde_json::Error> = serde_json::from_str(&text);
-    let document = match json {
-        Ok(document) => document,
-        Err(error) if text.trim_start().starts_with('{') => return Err(format!("{shown}: {error}")),
-        Err(_) => yaml(&text).map_err(|error| format!("{shown}: {error}"))?,
-    };
+    let document: Value = serde_json::from_str(&text).map_err(|error| {
+        let hint = if text.trim_start().starts_with('{') {
+            ""
+        } else {
+            "; a document in YAML has to be written as JSON first"
+        };
+        format!("{shown}: no JSON: {error}{hint}")
+    })?;
     let describes = match describes {
         DescribesArg::Server => Describes::Server,
         DescribesArg::Client => Describes::Client,
     };
     blank::from_asyncapi(name, &document, describes).map_err(|error| format!("{shown}: {error}"))
-}
-
-fn yaml(_text: &str) -> Result<Value, String> {
-    Err("this is no JSON; write a YAML document as JSON first".to_owned())
 }
 
 fn write(folder: &Path, files: &Files) -> std::io::Result<()> {
