@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{exit, output, target};
 use crate::config::{self, Config as ConfigFile};
-use crate::corpus::{Corpus, Protocol, TransportKind, parse_duration};
+use crate::corpus::{Corpus, FlowFile, Protocol, TransportKind, parse_duration};
 use crate::diagnostic;
 use crate::flow::resolve::nearest;
 use crate::known::{self, Assessment, Date, Entry};
@@ -53,6 +53,9 @@ pub(super) struct TestArgs {
     /// Only flows whose name contains this; may be given several times
     #[arg(long, value_name = "TEXT")]
     filter: Vec<String>,
+    /// Run this file instead of the protocol's flows, for instance a finding of `fuzz`; may be given several times
+    #[arg(long, value_name = "FILE")]
+    flow: Vec<PathBuf>,
     /// Only flows with this tag; may be given several times
     #[arg(long)]
     tag: Vec<String>,
@@ -185,7 +188,7 @@ pub(super) fn run(args: &TestArgs, corpus: &Corpus, built_in: bool, colour: bool
             return exit::USAGE;
         }
     };
-    if !built_in && !sound(&configs, colour) {
+    if (!built_in || !args.flow.is_empty()) && !sound(&configs, colour) {
         return exit::USAGE;
     }
     if let Err(error) = stop_on_interrupt(&stop) {
@@ -387,7 +390,9 @@ fn configs(
 ) -> Result<Vec<RunConfig>, String> {
     let (urls, names): (Vec<&String>, Vec<&String>) =
         args.words.iter().partition(|word| word.contains("://"));
-    let protocols: Vec<Arc<Protocol>> = if names.is_empty() {
+    let protocols: Vec<Arc<Protocol>> = if !args.flow.is_empty() {
+        vec![with_flows(&args.flow, &names, corpus)?]
+    } else if names.is_empty() {
         corpus.protocols().collect()
     } else {
         names.iter().map(|name| find(corpus, name)).collect::<Result<_, _>>()?
@@ -402,6 +407,20 @@ fn configs(
         .into_iter()
         .map(|protocol| config(args, file, protocol, urls.first().map(|url| url.as_str()), stop))
         .collect()
+}
+
+/// The protocol that the files are of, with them instead of its own flows.
+fn with_flows(paths: &[PathBuf], named: &[&String], corpus: &Corpus) -> Result<Arc<Protocol>, String> {
+    let flows = paths.iter().map(|path| FlowFile::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut of: Vec<&str> = flows.iter().filter_map(FlowFile::protocol).collect();
+    of.extend(named.iter().map(|name| name.as_str()));
+    of.sort_unstable();
+    of.dedup();
+    let [name] = of.as_slice() else {
+        return Err(format!("flows of one protocol at a time, not of {}", of.join(", ")));
+    };
+    let protocol = find(corpus, name)?;
+    Ok(Arc::new(Protocol { flows, ..(*protocol).clone() }))
 }
 
 pub(super) fn find(corpus: &Corpus, name: &str) -> Result<Arc<Protocol>, String> {

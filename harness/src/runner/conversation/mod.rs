@@ -137,6 +137,18 @@ pub(crate) enum Stop {
     Other(Ending),
 }
 
+impl Stop {
+    /// True when it is about one step, and others may go on without it.
+    pub(crate) fn is_of_a_step(&self) -> bool {
+        match self {
+            Stop::Broken => true,
+            Stop::Other(ending) => {
+                matches!(ending, Ending::Unreached(_) | Ending::NotDriven(_) | Ending::Flow(_))
+            }
+        }
+    }
+}
+
 /// Everything the steps of one flow share.
 pub(crate) struct Shared {
     pub(crate) now: Time,
