@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod compare;
+mod fuzz;
 mod live;
 mod output;
 mod serve;
@@ -71,6 +72,15 @@ enum What {
                            fault). `flowproof explain ID` tells of a requirement."
     )]
     Test(Box<test::TestArgs>),
+    /// Look for faults with conversations that nobody wrote down
+    #[command(
+        long_about = "Have conversations that follow the protocol's flows to deep states and leave them there, with a \
+                            running server (its URL), a program that flowproof starts (--exec), or the built-in \
+                            reference.\n\nEach finding is shown again, made small, and with --out written as a flow that \
+                            `flowproof test --flow FILE` plays again.\n\nExit code: 0 nothing that MUST not be, 1 a \
+                            finding, 2 wrong use, 3 nothing could be judged."
+    )]
+    Fuzz(Box<fuzz::FuzzArgs>),
     /// List the flows of a protocol
     List(catalogue::ListArgs),
     /// Explain a requirement: its text, where it stands, which flows and sinners show it
@@ -118,6 +128,7 @@ pub fn main() -> ExitCode {
     };
     let code = match &command.what {
         What::Test(args) => test::run(args, &corpus, command.common.corpus.is_none(), colour),
+        What::Fuzz(args) => fuzz::run(args, &corpus, colour),
         What::List(args) => catalogue::list(args, &corpus),
         What::Explain(args) => catalogue::explain(args, &corpus, colour),
         What::Show(args) => show::run(args, &corpus),

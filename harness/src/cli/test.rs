@@ -156,7 +156,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "a time is written 500ms, 2s, 1.5s, 2m".to_owned())
 }
 
-fn shard(text: &str) -> Result<(usize, usize), String> {
+pub(super) fn shard(text: &str) -> Result<(usize, usize), String> {
     let parts = text.split_once('/').and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)));
     match parts {
         Some((part, of)) if (1..=of).contains(&part) => Ok((part, of)),
@@ -265,24 +265,40 @@ fn sound(configs: &[RunConfig], colour: bool) -> bool {
 /// Runs what the words of a command line ask for, and prints nothing: the door for those who use flowproof as a
 /// library, who get just what the command does.
 pub(crate) fn collect(words: &[String], corpus: &Corpus, stop: &Arc<AtomicBool>) -> Result<Vec<Run>, String> {
+    let mut given = parsed(words)?;
+    given.format = Format::Json;
+    let file = given.config.as_ref().map(|path| ConfigFile::from_file(path, corpus)).transpose()?;
+    let file = file.unwrap_or_default();
+    let args = under(&given, &file);
+    let configs = configs(&args, &file, corpus, stop)?;
+    let secrets = secrets(&args, &file, &configs);
+    let runs = configs.iter().map(|config| {
+        let command = secrets.hide(&command(&given, config));
+        run_one(&args, config, &file, &secrets, command, Style::new(false), None)
+    });
+    Ok(runs.collect())
+}
+
+/// What the words of a command line mean as a target, for commands that do something else with it than `test`.
+pub(super) fn target_of(
+    words: &[String],
+    corpus: &Corpus,
+    stop: &Arc<AtomicBool>,
+) -> Result<RunConfig, String> {
+    let args = parsed(words)?;
+    let mut configs = configs(&args, &ConfigFile::default(), corpus, stop)?;
+    configs.pop().ok_or_else(|| "name a protocol".to_owned())
+}
+
+/// Reads the words of a `flowproof test` command line.
+fn parsed(words: &[String]) -> Result<TestArgs, String> {
     #[derive(Debug, Parser)]
     #[command(name = "flowproof test", no_binary_name = true)]
     struct Line {
         #[command(flatten)]
         args: TestArgs,
     }
-    let mut line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
-    line.args.format = Format::Json;
-    let file = line.args.config.as_ref().map(|path| ConfigFile::from_file(path, corpus)).transpose()?;
-    let file = file.unwrap_or_default();
-    let args = under(&line.args, &file);
-    let configs = configs(&args, &file, corpus, stop)?;
-    let secrets = secrets(&args, &file, &configs);
-    let runs = configs.iter().map(|config| {
-        let command = secrets.hide(&command(&line.args, config));
-        run_one(&args, config, &file, &secrets, command, Style::new(false), None)
-    });
-    Ok(runs.collect())
+    Line::try_parse_from(words).map(|line| line.args).map_err(|error| error.to_string())
 }
 
 /// What is asked for, with the file below it.
@@ -577,7 +593,7 @@ fn needs_place(
 }
 
 /// The first interrupt, or request to terminate, ends the run with its report; the second ends the program.
-fn stop_on_interrupt(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
+pub(super) fn stop_on_interrupt(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stop = Arc::clone(stop);
     // Signals count from here on, not from whenever the thread comes to run.

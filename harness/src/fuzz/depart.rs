@@ -33,6 +33,14 @@ pub fn depart(file: &FlowFile, row: Option<usize>, protocol: &Protocol, role: &s
     let written = Case::as_written(file, row);
     let mut steps = Vec::new();
     flatten(&written.flow.steps, pace, &mut steps);
+    if !pace.settles {
+        // What binds no name is not waited for: on a real clock that is most of the time.
+        let watched = written.watched(protocol, role);
+        steps.retain(|known| match &known.kind {
+            StepKind::Arrow { from, .. } if watched.contains(&from.text) => names_something(known),
+            _ => true,
+        });
+    }
     let mut header = Vec::new();
     let mut tags = vec![name(ASTRAY)];
     for known in written.flow.header {
@@ -49,6 +57,12 @@ pub fn depart(file: &FlowFile, row: Option<usize>, protocol: &Protocol, role: &s
     }
     let flow = Flow { header, steps, trailing: Vec::new() };
     Case { flow, origin: written.origin, departures: Vec::new() }
+}
+
+fn names_something(known: &Step) -> bool {
+    let mut names = false;
+    tree::variables_of(&mut known.clone(), &mut |_| names = true);
+    names
 }
 
 /// True when a role is one that can serve bystanders.

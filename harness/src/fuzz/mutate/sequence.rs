@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{LONGEST, Mutator};
-use crate::flow::ast::{Block, CloseSpec, ConnectOptions, Step, StepKind};
+use crate::flow::ast::{Block, CloseSpec, Step, StepKind};
 use crate::fuzz::case::{Case, name, step};
 
 /// How often a message is repeated.
@@ -90,7 +90,7 @@ impl Mutator<'_> {
                     StepKind::Connects { who: one, options, .. } if one.text == who => Some(options.clone()),
                     _ => None,
                 });
-                let options = options.unwrap_or_else(ConnectOptions::default);
+                let options = options.unwrap_or_default();
                 case.flow.steps.insert(place, step(StepKind::Connects { who: name(&who), to: None, options }));
                 Some("somebody connects again".to_owned())
             }
@@ -130,7 +130,8 @@ impl Mutator<'_> {
 
     /// A message that some flow says, said here by somebody of the same role.
     fn said(&mut self, case: &Case, watched: &BTreeSet<String>, end: usize) -> Option<(usize, Step)> {
-        let said = self.one_of(&self.pool.said)?.clone();
+        let pool = self.pool;
+        let said = self.one_of(&pool.said)?.clone();
         let cast = case.cast();
         let of_role: Vec<String> = cast
             .iter()

@@ -158,7 +158,8 @@ impl Mutator<'_> {
                     5 => *target = array(vec![target.clone()]),
                     _ => {
                         // A member from another message of the same protocol.
-                        let Some(said) = self.one_of(&self.pool.said) else { return false };
+                        let pool = self.pool;
+                        let Some(said) = self.one_of(&pool.said) else { return false };
                         let Payload::Json(Pattern { kind: PatternKind::Object { members: theirs, .. }, .. }) = &said.payload
                         else {
                             return false;
@@ -287,10 +288,11 @@ impl Mutator<'_> {
     }
 
     fn number(&mut self) -> Pattern {
+        let numbers = &self.pool.numbers;
         match self.rng.u8(..4) {
             0 => float([0.5, -0.5, 1e-7, 1e21, 1e308, -1e308, 1.5][self.rng.usize(..7)]),
             1 => whole(*self.one_of(ODD_NUMBERS).unwrap_or(&0)),
-            _ => match self.one_of(&self.pool.numbers) {
+            _ => match self.one_of(numbers) {
                 Some(known) => Pattern { kind: PatternKind::Number(known.clone()), span: Span::default() },
                 None => whole(0),
             },

@@ -243,7 +243,11 @@ impl Conversation {
         };
         let mut shared = Shared {
             now,
-            rng: Rng::with_seed(seed_for(plan.settings.seed, &plan.name)),
+            // What the fuzzer finds must not depend on what its file is called.
+            rng: Rng::with_seed(seed_for(
+                plan.settings.seed,
+                if plan.astray { crate::runner::plan::ASTRAY } else { &plan.name },
+            )),
             current: vec![None; parties.len()],
             requests: vec![VecDeque::new(); parties.len()],
             asked: vec![VecDeque::new(); parties.len()],
