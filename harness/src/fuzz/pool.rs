@@ -77,7 +77,8 @@ impl Pool {
                 pool.sequences.push(sequence);
                 // What takes long is the business of `flowproof test`.
                 let long = waits(&case);
-                if is_flow && plan::judges_role(file, protocol, role) && (pace.settles || long < Duration::from_secs(4)) {
+                let fits = pace.settles || (long < Duration::from_secs(4) && !is_alone(file));
+                if is_flow && plan::judges_role(file, protocol, role) && fits {
                     written.push((long, case));
                 }
             }
@@ -108,6 +109,15 @@ fn is_of_role(step: &crate::flow::ast::Step, plan: &plan::Plan) -> bool {
     let watched =
         |name: &str| plan.names.get(name).is_some_and(|all| all.iter().any(|one| plan.cast[*one].under_test));
     matches!(&step.kind, StepKind::Arrow { from, to, .. } if watched(&to.text) && !watched(&from.text))
+}
+
+/// True for a flow that wants the target for itself, or stops it.
+fn is_alone(file: &FlowFile) -> bool {
+    let mut stops = false;
+    plan::walk(&file.flow.steps, &mut |step| {
+        stops |= matches!(step.kind, StepKind::Quits { .. } | StepKind::Exits { .. });
+    });
+    stops || file.tags().iter().any(|tag| matches!(*tag, "alone" | "background"))
 }
 
 /// Times that a flow surely waits.

@@ -32,6 +32,8 @@ const SHAPES: usize = 3;
 const FINDINGS: usize = 200;
 /// Changes to one case.
 const CHANGES: usize = 6;
+/// What making the last finding small may take beyond the campaign's time.
+const OVERTIME: Duration = Duration::from_secs(5);
 /// Conversations kept in memory as starting points.
 const CORPUS: usize = 5000;
 
@@ -567,6 +569,9 @@ impl Board<'_> {
             standing = Standing::Doubtful;
         }
         let mut small = case.clone();
+        // The campaign's own time bounds what making small may take.
+        let left = self.config.time.map(|time| time.saturating_sub(self.began.elapsed()) + OVERTIME);
+        let budget = Budget { time: budget.time.min(left.unwrap_or(budget.time)), ..budget };
         if standing == Standing::Confirmed {
             let stage = &self.config.stage;
             small = minimise(small, &stage.protocol, &stage.role, budget, &mut |smaller| {
@@ -604,7 +609,11 @@ impl Board<'_> {
             (name, state.known.get(&identity).copied().unwrap_or(1))
         };
         let mut found = Found {
-            level: catalogue.level(&identity.rule),
+            // Nobody numbered how much memory or time is too much.
+            level: match identity.oracle {
+                Oracle::Memory | Oracle::Slow => Level::Should,
+                _ => catalogue.level(&identity.rule),
+            },
             comment: written::comment(&identity, &finding, &case),
             identity,
             finding,
@@ -638,7 +647,7 @@ impl Board<'_> {
         let Target::Reference(sinner) = &self.config.target else { return };
         let stage = &self.config.stage;
         let sinner = sinner.as_ref().filter(|sinner| sinner.role == stage.role);
-        let budget = Budget { attempts: 3000, time: Duration::from_secs(10) };
+        let budget = Budget { attempts: 2000, time: Duration::from_secs(5) };
         while let Some((number, case)) = self.take() {
             let play = |case: &Case| {
                 let file = Arc::new(case.unwritten(UNNAMED));
