@@ -13,7 +13,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for (number, seed) in seeds::of(target).iter().enumerate() {
             std::fs::write(below.join(format!("seed-{number:04}")), seed)?;
         }
-        let regressions = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus/regressions").join(target.name);
+        let regressions =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus/regressions").join(target.name);
         if let Ok(entries) = std::fs::read_dir(regressions) {
             for entry in entries {
                 let path = entry?.path();

@@ -89,7 +89,8 @@ pub fn live(data: &[u8]) {
         let target = std::env::var("FLOWPROOF_TARGET").ok()?;
         let authority = target.split("://").nth(1)?.split('/').next()?.to_owned();
         let address = authority.parse().expect("FLOWPROOF_TARGET is an address such as ws://127.0.0.1:13372");
-        let listening = protocol(&name).settings.roles.iter().find(|role| role.listens).map(|role| role.name.clone());
+        let listening =
+            protocol(&name).settings.roles.iter().find(|role| role.listens).map(|role| role.name.clone());
         let mut ground = Ground::of(&name, &listening?, Pace::REAL);
         ground.stage.settings.host = authority;
         ground.stage.settings.slack = std::time::Duration::from_secs(2);

@@ -105,7 +105,7 @@ pub fn conversation_clusterio(data: &[u8]) {
 /// A built-in protocol.
 fn protocol(name: &str) -> Arc<Protocol> {
     static CORPUS: OnceLock<Corpus> = OnceLock::new();
-    let corpus =
-        CORPUS.get_or_init(|| Corpus::embedded().unwrap_or_else(|error| panic!("{}", error.messages.join("\n"))));
+    let corpus = CORPUS
+        .get_or_init(|| Corpus::embedded().unwrap_or_else(|error| panic!("{}", error.messages.join("\n"))));
     corpus.protocol(name).expect("the protocol is built in")
 }

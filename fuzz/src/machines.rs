@@ -73,14 +73,20 @@ pub fn feed(name: &str, role: &str, data: &[u8]) {
 }
 
 impl World {
-    fn link(&mut self, framing: &flowproof_reference::transport::Framing, peer: u64, listens: bool) -> Option<LinkId> {
+    fn link(
+        &mut self,
+        framing: &flowproof_reference::transport::Framing,
+        peer: u64,
+        listens: bool,
+    ) -> Option<LinkId> {
         let known = self.ends.keys().find(|link| link.0 % PEERS == peer).copied();
         if known.is_some() || !listens {
             return known;
         }
         let link = LinkId(self.next * PEERS + peer);
         self.next += 1;
-        let request = Request { method: "GET".to_owned(), path: "/".to_owned(), upgrade: true, ..Request::default() };
+        let request =
+            Request { method: "GET".to_owned(), path: "/".to_owned(), upgrade: true, ..Request::default() };
         let end = framing.connecting(&self.host, &request, link.0);
         self.ends.insert(link, end);
         self.station.incoming(self.now, link);

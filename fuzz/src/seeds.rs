@@ -54,8 +54,12 @@ pub fn dictionary(target: &Target) -> Option<String> {
 fn flows() -> Vec<Vec<u8>> {
     let all = PROTOCOLS.iter().flat_map(|name| {
         let protocol = protocol(name);
-        let flows: Vec<Vec<u8>> =
-            protocol.flows.iter().chain(&protocol.served).map(|file| file.source.clone().into_bytes()).collect();
+        let flows: Vec<Vec<u8>> = protocol
+            .flows
+            .iter()
+            .chain(&protocol.served)
+            .map(|file| file.source.clone().into_bytes())
+            .collect();
         flows
     });
     all.collect()
@@ -70,7 +74,10 @@ fn language() -> String {
             .lines()
             .filter(|line| !line.starts_with('#'))
             .flat_map(str::split_whitespace)
-            .filter(|word| word.len() < 20 && word.chars().all(|c| c.is_ascii_lowercase() || "{}[]()|&$:->.,*_".contains(c)))
+            .filter(|word| {
+                word.len() < 20
+                    && word.chars().all(|c| c.is_ascii_lowercase() || "{}[]()|&$:->.,*_".contains(c))
+            })
             .map(str::to_owned)
             .collect();
         words.into_iter().for_each(|word| *counts.entry(word).or_insert(0_usize) += 1);

@@ -32,7 +32,8 @@ pub fn cow(data: &[u8]) {
     if let (Ok(routing), Ok(text)) = (routing, std::str::from_utf8(data)) {
         // The relay passes on the same JSON: reading it again must give the same route.
         let value: Value = serde_json::from_str(text).expect("what has a route is JSON");
-        let again = cow::Routing::decode(value.to_string().as_bytes()).expect("the same message has a route again");
+        let again =
+            cow::Routing::decode(value.to_string().as_bytes()).expect("the same message has a route again");
         assert_eq!(again.action(), routing.action());
         assert_eq!(again.target(), routing.target());
     }
@@ -75,7 +76,8 @@ pub fn clusterio(data: &[u8]) {
     for strict in [false, true] {
         if let Ok(envelope) = clusterio::Envelope::decode(data, strict) {
             let written = clusterio::Envelope::encode(envelope.seq, &envelope.kind, &envelope.data);
-            let again = clusterio::Envelope::decode(written.as_bytes(), true).expect("what was written can be read");
+            let again =
+                clusterio::Envelope::decode(written.as_bytes(), true).expect("what was written can be read");
             assert_eq!(again, envelope);
         }
     }

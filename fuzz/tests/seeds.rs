@@ -112,8 +112,10 @@ fn odd_texts_are_seeds() {
 fn seeds_and_dictionaries_are_those_of_the_flows() {
     for target in TARGETS.iter().filter(|target| target.name.starts_with("wire_")) {
         let folder = corpus().join(target.protocol.expect("messages are of a protocol")).join("fuzz");
-        let messages: Vec<String> =
-            seeds::of(target).into_iter().map(|seed| String::from_utf8(seed).expect("messages are text")).collect();
+        let messages: Vec<String> = seeds::of(target)
+            .into_iter()
+            .map(|seed| String::from_utf8(seed).expect("messages are text"))
+            .collect();
         let files = [
             ("seeds.jsonl", format!("{}\n", messages.join("\n"))),
             ("words.dict", seeds::dictionary(target).expect("a protocol has words")),

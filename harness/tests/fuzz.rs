@@ -67,14 +67,20 @@ fn replay(config: &Config, found: &Found, sinner: Option<&Sinner>) -> Vec<String
 
 fn finds(name: &str, sinner: &str, most: usize) {
     let protocol = protocol(name);
-    let sinner = protocol.sinners.iter().find(|known| known.name == sinner).expect("the sinner exists").clone();
+    let sinner =
+        protocol.sinners.iter().find(|known| known.name == sinner).expect("the sinner exists").clone();
     let mut config = config(&protocol, &sinner.role, Target::Reference(Some(sinner.clone())));
     config.cases = Some(20_000);
     let is_it = |found: &Found| found.counts() && found.identity.rule == sinner.requirement;
     let found = until(&config, is_it);
     let found = found.iter().find(|found| is_it(found));
     let found = found.unwrap_or_else(|| panic!("{name}: {} was not found", sinner.name));
-    assert!(found.sends <= most, "{} messages are more than it takes:\n{}", found.sends, found.case.text(&[]));
+    assert!(
+        found.sends <= most,
+        "{} messages are more than it takes:\n{}",
+        found.sends,
+        found.case.text(&[])
+    );
     assert!(replay(&config, found, Some(&sinner)).contains(&sinner.requirement), "{}", found.case.text(&[]));
     assert_eq!(replay(&config, found, None), Vec::<String>::new(), "{}", found.case.text(&[]));
 }
@@ -103,7 +109,9 @@ fn honest_references_are_accused_of_nothing() {
                 }
             });
             match summary {
-                Ok(summary) => assert!(summary.progress.judged > 0, "{name}: nothing of a {} was judged", role.name),
+                Ok(summary) => {
+                    assert!(summary.progress.judged > 0, "{name}: nothing of a {} was judged", role.name)
+                }
                 // A role that no flow is about cannot be fuzzed.
                 Err(error) => assert!(error.contains("no flow"), "{error}"),
             }
@@ -163,7 +171,10 @@ fn a_server_that_never_answers_is_a_finding_and_not_the_end() {
         let mut buffer = [0; 1024];
         while stream.read(&mut buffer).is_ok_and(|count| count > 0) {}
     }));
-    assert!(found.iter().any(|found| found.counts() && found.identity.rule == "HANGOUT-ROBUST-1"), "{found:?}");
+    assert!(
+        found.iter().any(|found| found.counts() && found.identity.rule == "HANGOUT-ROBUST-1"),
+        "{found:?}"
+    );
     assert!(made >= 12, "only {made} conversations");
 }
 

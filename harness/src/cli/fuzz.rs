@@ -138,7 +138,9 @@ impl FuzzArgs {
         self.exec.iter().for_each(|exec| add(format!("--exec {}", quoted(exec))));
         self.edition.iter().for_each(|edition| add(format!("--edition {edition}")));
         self.sinner.iter().for_each(|sinner| add(format!("--sinner {sinner}")));
-        self.vars.iter().for_each(|(name, value)| add(format!("--var {}", quoted(&format!("{name}={value}")))));
+        self.vars
+            .iter()
+            .for_each(|(name, value)| add(format!("--var {}", quoted(&format!("{name}={value}")))));
         add(format!("--role {role}"));
         command
     }
@@ -173,7 +175,12 @@ fn fuzz(args: &FuzzArgs, corpus: &Corpus, colour: bool) -> Result<u8, String> {
     }
     let style = Style::new(colour);
     output::print(&begin(args, &config));
-    let mut screen = Screen { progress: output::Progress::new(true), style, logged: Instant::now(), out: args.out.is_some() };
+    let mut screen = Screen {
+        progress: output::Progress::new(true),
+        style,
+        logged: Instant::now(),
+        out: args.out.is_some(),
+    };
     let summary = campaign::run(&config, &mut |event| screen.show(&event))?;
     screen.progress.clear();
     output::print(&end(&config, &summary, args));
@@ -186,7 +193,8 @@ fn config(args: &FuzzArgs, target: RunConfig, stop: &Arc<AtomicBool>) -> Result<
         (Some(role), _) => role.clone(),
         (None, Target::Reference(Some(sinner))) => sinner.role.clone(),
         (None, _) => {
-            let listens = protocol.settings.roles.iter().find(|role| role.listens && target.roles.contains(&role.name));
+            let listens =
+                protocol.settings.roles.iter().find(|role| role.listens && target.roles.contains(&role.name));
             let any = target.roles.first();
             listens.map(|role| &role.name).or(any).cloned().ok_or("the protocol has no role")?
         }
@@ -224,7 +232,9 @@ fn begin(args: &FuzzArgs, config: &Config) -> String {
     let stage = &config.stage;
     let target = match &config.target {
         Target::Reference(None) => "the built-in reference, in memory".to_owned(),
-        Target::Reference(Some(sinner)) => format!("the built-in reference with the fault {}, in memory", sinner.name),
+        Target::Reference(Some(sinner)) => {
+            format!("the built-in reference with the fault {}, in memory", sinner.name)
+        }
         Target::Url { url, .. } => url.clone(),
         Target::Exec { command, .. } => format!("`{command}`"),
     };
@@ -313,10 +323,15 @@ fn told(found: &Found, written: bool, style: Style) -> String {
     let _ = writeln!(text, "{head}   {} message{plural} of ours", found.sends);
     let _ = writeln!(text, "          {}", escape(&crate::pattern::json::cut(&found.finding.message, 300)));
     if found.shown.1 > 0 && found.standing == Standing::Flaky {
-        let _ = writeln!(text, "          it showed {} of {} times when tried again", found.shown.0, found.shown.1);
+        let _ = writeln!(
+            text,
+            "          it showed {} of {} times when tried again",
+            found.shown.0, found.shown.1
+        );
     }
     if found.standing == Standing::Doubtful {
-        let _ = writeln!(text, "          the built-in reference is accused of the same here: it is kept apart");
+        let _ =
+            writeln!(text, "          the built-in reference is accused of the same here: it is kept apart");
     }
     match &found.file {
         Some(file) => {
@@ -353,7 +368,8 @@ fn end(config: &Config, summary: &Summary, args: &FuzzArgs) -> String {
         let _ = writeln!(text, "never put to the test: {}", list(&summary.untouched));
     }
     if !summary.never.is_empty() {
-        let pairs: Vec<String> = summary.never.iter().map(|(heard, said)| format!("`{said}` after `{heard}`")).collect();
+        let pairs: Vec<String> =
+            summary.never.iter().map(|(heard, said)| format!("`{said}` after `{heard}`")).collect();
         let _ = writeln!(text, "never said: {}", list(&pairs));
     }
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();

@@ -112,7 +112,11 @@ pub fn plan_of(
     let planned = plan::plan(file, protocol, role, settings).into_iter().next();
     let planned = planned.ok_or("the flow has a table without rows")?;
     let plan = planned.map_err(|skipped| skipped.reason)?;
-    if plan.cast.iter().any(|one| one.under_test) { Ok(plan) } else { Err("nobody in it is under test".to_owned()) }
+    if plan.cast.iter().any(|one| one.under_test) {
+        Ok(plan)
+    } else {
+        Err("nobody in it is under test".to_owned())
+    }
 }
 
 /// True for a message to somebody under test.
@@ -123,7 +127,9 @@ pub(super) fn is_send(step: &Step, watched: &BTreeSet<String>) -> bool {
 /// The payload of a message to somebody under test.
 pub(super) fn sent<'a>(step: &'a mut Step, watched: &BTreeSet<String>) -> Option<&'a mut Payload> {
     match &mut step.kind {
-        StepKind::Arrow { from, to, payload } if watched.contains(&to.text) && !watched.contains(&from.text) => {
+        StepKind::Arrow { from, to, payload }
+            if watched.contains(&to.text) && !watched.contains(&from.text) =>
+        {
             Some(payload)
         }
         _ => None,

@@ -139,8 +139,12 @@ pub fn beside(
         // A participant without a role is called after it.
         member.role.get_or_insert_with(|| member.name.clone());
         rename(&mut member.name.text);
-        if let Some(HeaderItem::Cast(members)) =
-            case.flow.header.iter_mut().map(|line| &mut line.item).find(|item| matches!(item, HeaderItem::Cast(_)))
+        if let Some(HeaderItem::Cast(members)) = case
+            .flow
+            .header
+            .iter_mut()
+            .map(|line| &mut line.item)
+            .find(|item| matches!(item, HeaderItem::Cast(_)))
         {
             members.push(member);
         }
@@ -168,7 +172,8 @@ pub fn beside(
         });
     }
     let mut ours: std::collections::VecDeque<Step> = std::mem::take(&mut case.flow.steps).into();
-    let last = matches!(ours.back(), Some(Step { kind: StepKind::Served, .. })).then(|| ours.pop_back()).flatten();
+    let last =
+        matches!(ours.back(), Some(Step { kind: StepKind::Served, .. })).then(|| ours.pop_back()).flatten();
     if matches!(theirs.back(), Some(Step { kind: StepKind::Served, .. })) {
         theirs.pop_back();
     }

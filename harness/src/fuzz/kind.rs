@@ -84,8 +84,9 @@ impl Kinds {
         }
         let word: String = text.chars().take_while(char::is_ascii_alphabetic).collect();
         match word.as_str() {
-            "connects" | "connected" | "opens" | "close" | "vanishes" | "binary" | "raw" | "ping" | "pong" | "end"
-            | "stops" | "reads" | "refused" | "accepts" | "broken" | "GET" | "POST" | "HTTP" => word,
+            "connects" | "connected" | "opens" | "close" | "vanishes" | "binary" | "raw" | "ping"
+            | "pong" | "end" | "stops" | "reads" | "refused" | "accepts" | "broken" | "GET" | "POST"
+            | "HTTP" => word,
             _ => "not JSON".to_owned(),
         }
     }

@@ -7,9 +7,7 @@ use super::case::{Case, sent};
 use super::mutate::value::{body, text};
 use super::tree;
 use crate::corpus::Protocol;
-use crate::flow::ast::{
-    CloseSpec, HeaderItem, Name, Pattern, PatternKind, Payload, Step, StepKind,
-};
+use crate::flow::ast::{CloseSpec, HeaderItem, Name, Pattern, PatternKind, Payload, Step, StepKind};
 
 /// What making a case small may cost.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +26,13 @@ struct Minimiser<'a> {
 }
 
 /// The smallest case that was found to show the same as `case`; `shows` says whether a case does.
-pub fn minimise(case: Case, protocol: &Protocol, role: &str, budget: Budget, shows: &mut dyn FnMut(&Case) -> bool) -> Case {
+pub fn minimise(
+    case: Case,
+    protocol: &Protocol,
+    role: &str,
+    budget: Budget,
+    shows: &mut dyn FnMut(&Case) -> bool,
+) -> Case {
     let watched = case.watched(protocol, role);
     let mut minimiser =
         Minimiser { case, shows, attempts: budget.attempts, until: Instant::now() + budget.time };
@@ -92,7 +96,8 @@ impl Minimiser<'_> {
             for line in &mut smaller.flow.header {
                 if let HeaderItem::Cast(members) = &mut line.item {
                     members.retain(|member| {
-                        member.name.text != *who && member.socket_of.as_ref().is_none_or(|owner| owner.text != *who)
+                        member.name.text != *who
+                            && member.socket_of.as_ref().is_none_or(|owner| owner.text != *who)
                     });
                 }
             }
@@ -115,7 +120,8 @@ impl Minimiser<'_> {
     /// Fewer rounds of repetitions; a single round needs no block.
     fn rounds(&mut self) {
         for place in (0..self.case.flow.steps.len()).rev() {
-            while let Some(StepKind::Repeat { times, block, counter }) = self.case.flow.steps.get(place).map(|step| &step.kind)
+            while let Some(StepKind::Repeat { times, block, counter }) =
+                self.case.flow.steps.get(place).map(|step| &step.kind)
             {
                 let (times, inner, counted) = (*times, block.steps.clone(), counter.is_some());
                 let mut smaller = self.case.clone();
@@ -126,7 +132,9 @@ impl Minimiser<'_> {
                     }
                     smaller = self.case.clone();
                 }
-                let StepKind::Repeat { times: fewer, .. } = &mut smaller.flow.steps[place].kind else { break };
+                let StepKind::Repeat { times: fewer, .. } = &mut smaller.flow.steps[place].kind else {
+                    break;
+                };
                 *fewer = times / 2;
                 if times < 2 || !self.attempt(smaller) {
                     break;
@@ -150,7 +158,11 @@ impl Minimiser<'_> {
             };
             for part in (0..parts).rev() {
                 let mut smaller = self.case.clone();
-                let Some(target) = smaller.flow.steps.get_mut(place).and_then(|step| tree::value_at(said(step, watched)?, at))
+                let Some(target) = smaller
+                    .flow
+                    .steps
+                    .get_mut(place)
+                    .and_then(|step| tree::value_at(said(step, watched)?, at))
                 else {
                     return;
                 };
@@ -174,11 +186,13 @@ impl Minimiser<'_> {
                     kind: PatternKind::Join(parts.clone()),
                     span: crate::flow::ast::Span::default(),
                 })),
-                Payload::Text(pattern) => crate::pattern::text_of(pattern, &crate::pattern::Bindings::default())
-                    .ok()
-                    .and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok())
-                    .and_then(|value| crate::flow::parse_pattern(&value.to_string()).ok())
-                    .map(Payload::Json),
+                Payload::Text(pattern) => {
+                    crate::pattern::text_of(pattern, &crate::pattern::Bindings::default())
+                        .ok()
+                        .and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok())
+                        .and_then(|value| crate::flow::parse_pattern(&value.to_string()).ok())
+                        .map(Payload::Json)
+                }
                 _ => None,
             };
             if let Some(plainer) = plainer {
@@ -187,7 +201,9 @@ impl Minimiser<'_> {
             }
         }
         let mut smaller = self.case.clone();
-        if let Some(Step { kind: StepKind::Disconnects { close, .. }, .. }) = smaller.flow.steps.get_mut(place) {
+        if let Some(Step { kind: StepKind::Disconnects { close, .. }, .. }) =
+            smaller.flow.steps.get_mut(place)
+        {
             *close = CloseSpec::default();
             self.attempt(smaller);
         }
@@ -205,7 +221,10 @@ impl Minimiser<'_> {
                     [2, *times / 16, *times / 4, *times / 2, *times - *times / 8]
                         .into_iter()
                         .filter(|fewer| *fewer > 0 && fewer < times)
-                        .map(|fewer| Pattern { kind: PatternKind::Times(part.clone(), fewer), span: target.span })
+                        .map(|fewer| Pattern {
+                            kind: PatternKind::Times(part.clone(), fewer),
+                            span: target.span,
+                        })
                         .collect()
                 }
                 PatternKind::String { text: known, .. } if !known.is_empty() && known != "x" => {
@@ -220,8 +239,11 @@ impl Minimiser<'_> {
             };
             for one in plainer {
                 let mut smaller = self.case.clone();
-                if let Some(target) =
-                    smaller.flow.steps.get_mut(place).and_then(|step| tree::value_at(said(step, watched)?, at))
+                if let Some(target) = smaller
+                    .flow
+                    .steps
+                    .get_mut(place)
+                    .and_then(|step| tree::value_at(said(step, watched)?, at))
                 {
                     *target = one;
                 }
@@ -237,7 +259,10 @@ impl Minimiser<'_> {
     fn header(&mut self) {
         for place in (0..self.case.flow.header.len()).rev() {
             let fixed = match &self.case.flow.header[place].item {
-                HeaderItem::Protocol(_) | HeaderItem::Cast(_) | HeaderItem::Tags(_) | HeaderItem::Editions(_) => true,
+                HeaderItem::Protocol(_)
+                | HeaderItem::Cast(_)
+                | HeaderItem::Tags(_)
+                | HeaderItem::Editions(_) => true,
                 HeaderItem::Examples(table) => {
                     let columns: Vec<Name> = table.columns.clone();
                     for column in (0..columns.len()).rev() {
@@ -269,4 +294,3 @@ impl Minimiser<'_> {
 fn said<'a>(step: &'a mut Step, watched: &std::collections::BTreeSet<String>) -> Option<&'a mut Pattern> {
     body(sent(step, watched)?)
 }
-

@@ -73,8 +73,15 @@ impl Stage {
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().cloned();
                 let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-                let message = format!("{} ended by itself: it panicked: {}", self.role, text.unwrap_or_default());
-                let mut result = FlowResult::not_run(&shared.name, &shared.file.path, &self.role, Verdict::Fail, String::new());
+                let message =
+                    format!("{} ended by itself: it panicked: {}", self.role, text.unwrap_or_default());
+                let mut result = FlowResult::not_run(
+                    &shared.name,
+                    &shared.file.path,
+                    &self.role,
+                    Verdict::Fail,
+                    String::new(),
+                );
                 result.reason = None;
                 result.findings.push(self.about_target(message, "that it goes on running"));
                 Ok(result)
@@ -112,7 +119,8 @@ pub fn resident(process: u32) -> Option<u64> {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
         sum += kib.unwrap_or(0) * 1024;
-        let children = std::fs::read_to_string(format!("/proc/{one}/task/{one}/children")).unwrap_or_default();
+        let children =
+            std::fs::read_to_string(format!("/proc/{one}/task/{one}/children")).unwrap_or_default();
         all.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
     }
     (sum > 0).then_some(sum)

@@ -72,7 +72,9 @@ impl Pool {
                         let role = plan.cast[*sender].role.clone();
                         pool.said.push(Said { role, payload: payload.clone() });
                     }
-                    tree::patterns(step, &mut |pattern| collect(pattern, &mut words, &mut keys, &mut numbers));
+                    tree::patterns(step, &mut |pattern| {
+                        collect(pattern, &mut words, &mut keys, &mut numbers)
+                    });
                 }
                 pool.sequences.push(sequence);
                 // What takes long is the business of `flowproof test`.
@@ -90,7 +92,8 @@ impl Pool {
         pool.written = written.into_iter().map(|(_, case)| case).collect();
         pool.words = words.into_iter().filter(|word| word.len() <= LONGEST).take(WORDS).collect();
         pool.keys = keys.into_iter().take(WORDS).collect();
-        let near: BTreeSet<i64> = numbers.iter().flat_map(|known: &i64| [-1, 0, 1].map(|by| known.saturating_add(by))).collect();
+        let near: BTreeSet<i64> =
+            numbers.iter().flat_map(|known: &i64| [-1, 0, 1].map(|by| known.saturating_add(by))).collect();
         pool.numbers = near.into_iter().map(Number::from).collect();
         pool
     }
@@ -154,7 +157,9 @@ fn weight(case: &Case) -> u32 {
     let mut steps = case.flow.steps.clone();
     for step in &mut steps {
         let times = if let StepKind::Repeat { times, .. } = &step.kind { *times } else { 1 };
-        tree::patterns(step, &mut |pattern| sum = sum.saturating_add(of_pattern(pattern).saturating_mul(times)));
+        tree::patterns(step, &mut |pattern| {
+            sum = sum.saturating_add(of_pattern(pattern).saturating_mul(times))
+        });
     }
     for member in case.cast() {
         sum = sum.saturating_mul(member.count.unwrap_or(1).div_ceil(4));
@@ -162,7 +167,12 @@ fn weight(case: &Case) -> u32 {
     sum
 }
 
-fn collect(pattern: &mut Pattern, words: &mut BTreeSet<String>, keys: &mut BTreeSet<String>, numbers: &mut BTreeSet<i64>) {
+fn collect(
+    pattern: &mut Pattern,
+    words: &mut BTreeSet<String>,
+    keys: &mut BTreeSet<String>,
+    numbers: &mut BTreeSet<i64>,
+) {
     match &pattern.kind {
         PatternKind::String { text, .. } => {
             words.insert(text.clone());
@@ -184,7 +194,12 @@ fn collect(pattern: &mut Pattern, words: &mut BTreeSet<String>, keys: &mut BTree
 }
 
 /// Words, members and limits of a schema.
-fn of_schema(schema: &Value, words: &mut BTreeSet<String>, keys: &mut BTreeSet<String>, numbers: &mut BTreeSet<i64>) {
+fn of_schema(
+    schema: &Value,
+    words: &mut BTreeSet<String>,
+    keys: &mut BTreeSet<String>,
+    numbers: &mut BTreeSet<i64>,
+) {
     match schema {
         Value::Object(members) => {
             for (key, value) in members {
@@ -197,8 +212,8 @@ fn of_schema(schema: &Value, words: &mut BTreeSet<String>, keys: &mut BTreeSet<S
                     }
                     ("properties", Value::Object(known)) => keys.extend(known.keys().cloned()),
                     (
-                        "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "minLength" | "maxLength"
-                        | "minItems" | "maxItems",
+                        "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "minLength"
+                        | "maxLength" | "minItems" | "maxItems",
                         Value::Number(number),
                     ) => numbers.extend(number.as_i64()),
                     _ => {}

@@ -51,9 +51,14 @@ pub fn dictionary(protocol: &Protocol) -> String {
         let pool = Pool::of(protocol, &role.name, &settings, Pace::VIRTUAL);
         let keys = pool.keys.iter().map(|key| format!("\"{key}\":"));
         let texts = pool.words.iter().map(|word| format!("\"{word}\""));
-        words.extend(keys.chain(texts).filter(|word| word.len() <= LONGEST && word.chars().all(|c| c.is_ascii_graphic() || c == ' ')));
+        words.extend(
+            keys.chain(texts).filter(|word| {
+                word.len() <= LONGEST && word.chars().all(|c| c.is_ascii_graphic() || c == ' ')
+            }),
+        );
     }
-    let mut text = format!("# The words of {}; printed from its flows and schemas.\n", protocol.settings.name);
+    let mut text =
+        format!("# The words of {}; printed from its flows and schemas.\n", protocol.settings.name);
     let every = words.len().div_ceil(WORDS).max(1);
     for word in words.into_iter().step_by(every) {
         let escaped = word.replace('\\', "\\\\").replace('"', "\\\"");

@@ -1,8 +1,6 @@
 //! Walks over a flow's tree that change it.
 
-use crate::flow::ast::{
-    Bytes, ConnectOptions, Key, Name, Pattern, PatternKind, Payload, Step, StepKind,
-};
+use crate::flow::ast::{Bytes, ConnectOptions, Key, Name, Pattern, PatternKind, Payload, Step, StepKind};
 
 /// Every name of a participant in a step, blocks included.
 pub(super) fn names(step: &mut Step, change: &mut dyn FnMut(&mut Name)) {
@@ -90,7 +88,9 @@ fn of_options(options: &mut ConnectOptions, change: &mut dyn FnMut(&mut Pattern)
 pub(super) fn of_payload(payload: &mut Payload, change: &mut dyn FnMut(&mut Pattern)) {
     match payload {
         Payload::Json(pattern) | Payload::Text(pattern) => change(pattern),
-        Payload::Binary(Bytes::Expression(pattern)) | Payload::Raw(Bytes::Expression(pattern)) => change(pattern),
+        Payload::Binary(Bytes::Expression(pattern)) | Payload::Raw(Bytes::Expression(pattern)) => {
+            change(pattern)
+        }
         Payload::Binary(Bytes::Hex(_)) | Payload::Raw(Bytes::Hex(_)) => {}
         Payload::Fragments(parts) => parts.iter_mut().for_each(change),
         Payload::Ping(pattern) | Payload::Pong(pattern) => pattern.iter_mut().for_each(change),
@@ -110,7 +110,9 @@ pub(super) fn of_payload(payload: &mut Payload, change: &mut dyn FnMut(&mut Patt
 /// The parts of a pattern, one level below it.
 pub(super) fn children(pattern: &mut Pattern) -> Vec<&mut Pattern> {
     match &mut pattern.kind {
-        PatternKind::OneOf(parts) | PatternKind::AllOf(parts) | PatternKind::Join(parts) => parts.iter_mut().collect(),
+        PatternKind::OneOf(parts) | PatternKind::AllOf(parts) | PatternKind::Join(parts) => {
+            parts.iter_mut().collect()
+        }
         PatternKind::Not(inner) | PatternKind::Times(inner, _) => vec![inner],
         PatternKind::Variable { is, .. } => is.iter_mut().map(AsMut::as_mut).collect(),
         PatternKind::Array { items, .. } => items.iter_mut().collect(),

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-
 use super::campaign::Found;
 use super::case::{Case, UNNAMED, line, name};
 use super::identity::Identity;
@@ -84,7 +83,8 @@ impl Folder {
         let mut cases = Vec::new();
         for below in ["corpus", "findings"] {
             let Ok(entries) = fs::read_dir(self.0.join(below)) else { continue };
-            let mut paths: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+            let mut paths: Vec<PathBuf> =
+                entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
             paths.retain(|path| path.extension().is_some_and(|ending| ending == "flow"));
             paths.sort();
             for path in paths {
@@ -186,4 +186,3 @@ fn about(case: &Case) -> Vec<String> {
     }));
     lines
 }
-

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::corpus::{FlowFile, Protocol, TransportKind};
-use crate::flow::ast::{Block, Examples, HeaderItem, Name, Pattern, PatternKind, Payload, Span, Step, StepKind};
+use crate::flow::ast::{
+    Block, Examples, HeaderItem, Name, Pattern, PatternKind, Payload, Span, Step, StepKind,
+};
 use crate::pattern::Bound;
 
 /// Whether a client under test can be told what to do.

@@ -23,7 +23,6 @@ use crate::judge::finding::{Finding, Ruling};
 use crate::runner::run::Target;
 use crate::runner::verdict::{FlowResult, Verdict};
 
-
 mod network;
 
 /// Shapes of one broken rule that are looked into; further ones are counted only.
@@ -437,8 +436,7 @@ impl Board<'_> {
             count += 1;
         }
         let stage = &self.config.stage;
-        let mut mutator =
-            Mutator { protocol: &stage.protocol, role: &stage.role, pool: &self.pool, rng };
+        let mut mutator = Mutator { protocol: &stage.protocol, role: &stage.role, pool: &self.pool, rng };
         for _ in 0..count {
             mutator.change(&mut case);
         }
@@ -582,7 +580,8 @@ impl Board<'_> {
         }
         let last = again(&small);
         let found = last.as_ref().map(|result| findings(result, &self.kinds)).unwrap_or_default();
-        let finding = found.into_iter().find(|(known, _)| *known == identity).map_or(finding, |(_, finding)| finding);
+        let finding =
+            found.into_iter().find(|(known, _)| *known == identity).map_or(finding, |(_, finding)| finding);
         let transcript = last.map(|result| result.transcript.to_string()).unwrap_or_default();
         self.record(number, small, identity, finding, standing, shown, transcript);
     }

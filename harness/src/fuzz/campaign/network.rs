@@ -4,7 +4,7 @@
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::super::case::{Case, UNNAMED, line, step};
@@ -31,6 +31,12 @@ const BUDGET: Budget = Budget { attempts: 120, time: Duration::from_secs(20) };
 const GONE: Duration = Duration::from_millis(500);
 /// How long a target that is gone is waited for where the campaign has no end.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a changed conversation may take.
+const CHANGED: Duration = Duration::from_secs(5);
+/// How long a flow as it is written may take.
+const WRITTEN: Duration = Duration::from_secs(15);
+/// How often it is looked whether one takes too long.
+const LOOK: Duration = Duration::from_millis(50);
 /// Probes that show how quick a target is.
 const PROBES: usize = 12;
 
@@ -99,7 +105,9 @@ fn probe_case(board: &Board<'_>) -> Option<Case> {
         return None;
     }
     let header = served.flow.header.iter().filter_map(|known| match &known.item {
-        item @ (HeaderItem::Protocol(_) | HeaderItem::Cast(_) | HeaderItem::Editions(_)) => Some(line(item.clone())),
+        item @ (HeaderItem::Protocol(_) | HeaderItem::Cast(_) | HeaderItem::Editions(_)) => {
+            Some(line(item.clone()))
+        }
         _ => None,
     });
     let flow = Flow {
@@ -170,6 +178,7 @@ impl Host<'_, '_> {
         let board = self.board;
         let local = tokio::task::LocalSet::new();
         let results = Rc::new(std::cell::RefCell::new(vec![None; batch.len()]));
+        let mut limits: Vec<(Duration, Arc<AtomicBool>)> = Vec::new();
         for (slot, (_, case)) in batch.iter().enumerate() {
             let mut case = case.clone();
             // The probe after the batch sees to the bystander.
@@ -177,14 +186,32 @@ impl Host<'_, '_> {
                 case.flow.steps.retain(|step| !matches!(step.kind, StepKind::Served));
             }
             let (stage, place, results) = (board.config.stage.clone(), place.clone(), Rc::clone(&results));
-            let (began, stop) = (board.began, Arc::clone(&board.config.stop));
+            let (began, stop) = (board.began, Arc::new(AtomicBool::new(false)));
+            limits.push((if case.is_astray() { CHANGED } else { WRITTEN }, Arc::clone(&stop)));
             local.spawn_local(async move {
                 let file = Arc::new(case.unwritten(UNNAMED));
                 let result = stage.over_network(file, place, began, stop).await;
                 results.borrow_mut()[slot] = result.ok();
             });
         }
-        self.runtime.block_on(local);
+        let begun = Instant::now();
+        self.runtime.block_on(async move {
+            tokio::pin!(local);
+            loop {
+                tokio::select! {
+                    () = &mut local => break,
+                    () = tokio::time::sleep(LOOK) => {
+                        // A campaign that is over waits for nobody.
+                        let over = board.config.stop.load(Ordering::Relaxed);
+                        for (limit, stop) in &limits {
+                            if over || begun.elapsed() > *limit {
+                                stop.store(true, Ordering::Relaxed);
+                            }
+                        }
+                    }
+                }
+            }
+        });
         results.take()
     }
 
@@ -253,7 +280,9 @@ impl Host<'_, '_> {
             match result {
                 Some(result) => {
                     let found = board.learn(case, result);
-                    news.extend(found.into_iter().map(|(identity, finding)| (*number, case, identity, finding)));
+                    news.extend(
+                        found.into_iter().map(|(identity, finding)| (*number, case, identity, finding)),
+                    );
                 }
                 None => {
                     board.unplayable.fetch_add(1, Ordering::Relaxed);
@@ -272,14 +301,17 @@ impl Host<'_, '_> {
                         self.probes.push(began.elapsed());
                     }
                 }
-                None if !board.config.stop.load(Ordering::Relaxed) => self.end = Some("it takes no connections any more".to_owned()),
+                None if !board.config.stop.load(Ordering::Relaxed) => {
+                    self.end = Some("it takes no connections any more".to_owned())
+                }
                 None => {}
             }
             self.measure();
         }
         if let Some(how) = self.end.take() {
             let stage = &board.config.stage;
-            let finding = stage.about_target(format!("{} ended by itself: {how}", stage.role), "that it goes on running");
+            let finding = stage
+                .about_target(format!("{} ended by itself: {how}", stage.role), "that it goes on running");
             let rule = finding.requirement.clone().unwrap_or_else(|| "crash".to_owned());
             self.take_apart(batch, Identity::of_target(Oracle::Crash, &rule), finding, Standing::Once);
         } else if let Some((identity, finding)) = unserved {
@@ -291,7 +323,13 @@ impl Host<'_, '_> {
     }
 
     /// Looks for the one conversation of a batch after which something is wrong.
-    fn take_apart(&mut self, batch: &[(u64, Case)], identity: Identity, finding: crate::judge::finding::Finding, otherwise: Standing) {
+    fn take_apart(
+        &mut self,
+        batch: &[(u64, Case)],
+        identity: Identity,
+        finding: crate::judge::finding::Finding,
+        otherwise: Standing,
+    ) {
         let board = self.board;
         if !board.is_new(&mut board.state(), &identity) {
             return;
@@ -352,11 +390,17 @@ impl Host<'_, '_> {
                 sorted.sort_unstable();
                 sorted[sorted.len() / 2]
             };
-            let (first, last) = (median(&self.probes[..PROBES]), median(&self.probes[self.probes.len() - PROBES..]));
+            let (first, last) =
+                (median(&self.probes[..PROBES]), median(&self.probes[self.probes.len() - PROBES..]));
             if last > first * 10 && last > Duration::from_secs(1) {
                 self.told_slow = true;
                 let message = format!("a bystander is served in {last:.1?}, {first:.1?} at first");
-                self.of_target(Oracle::Slow, "slow", message, "that those who do nothing wrong do not suffer");
+                self.of_target(
+                    Oracle::Slow,
+                    "slow",
+                    message,
+                    "that those who do nothing wrong do not suffer",
+                );
             }
         }
     }

@@ -20,7 +20,8 @@ impl Mutator<'_> {
         let sends = self.sends(case, watched);
         let played = self.played(case, watched);
         // The bystander at the end stays there.
-        let end = case.flow.steps.len() - usize::from(matches!(case.flow.steps.last(), Some(Step { kind: StepKind::Served, .. })));
+        let end = case.flow.steps.len()
+            - usize::from(matches!(case.flow.steps.last(), Some(Step { kind: StepKind::Served, .. })));
         if end == 0 {
             return None;
         }
@@ -91,7 +92,9 @@ impl Mutator<'_> {
                     _ => None,
                 });
                 let options = options.unwrap_or_default();
-                case.flow.steps.insert(place, step(StepKind::Connects { who: name(&who), to: None, options }));
+                case.flow
+                    .steps
+                    .insert(place, step(StepKind::Connects { who: name(&who), to: None, options }));
                 Some("somebody connects again".to_owned())
             }
             14 => {

@@ -160,7 +160,9 @@ impl Mutator<'_> {
                         // A member from another message of the same protocol.
                         let pool = self.pool;
                         let Some(said) = self.one_of(&pool.said) else { return false };
-                        let Payload::Json(Pattern { kind: PatternKind::Object { members: theirs, .. }, .. }) = &said.payload
+                        let Payload::Json(Pattern {
+                            kind: PatternKind::Object { members: theirs, .. }, ..
+                        }) = &said.payload
                         else {
                             return false;
                         };
@@ -201,7 +203,10 @@ impl Mutator<'_> {
                     3 => text(&format!("{known}{known}")),
                     4 => text(known.split_at(known.char_indices().nth(1).map_or(0, |(at, _)| at)).1),
                     5 => text(&format!("{known}\u{0}")),
-                    6 => times(if known.is_empty() { "x" } else { &known }, *self.one_of(LENGTHS).unwrap_or(&33)),
+                    6 => times(
+                        if known.is_empty() { "x" } else { &known },
+                        *self.one_of(LENGTHS).unwrap_or(&33),
+                    ),
                     7 => array(vec![text(&known)]),
                     _ => self.word(),
                 };
@@ -221,7 +226,10 @@ impl Mutator<'_> {
                 true
             }
             PatternKind::Variable { name: known, .. } => {
-                let known = Pattern { kind: PatternKind::Variable { name: known.clone(), is: None }, span: Span::default() };
+                let known = Pattern {
+                    kind: PatternKind::Variable { name: known.clone(), is: None },
+                    span: Span::default(),
+                };
                 let other = variables.get(self.rng.usize(..variables.len().max(1)));
                 *target = match (self.rng.u8(..6), other) {
                     (0, _) => join(vec![known, text(" ")]),

@@ -90,10 +90,16 @@ impl Mutator<'_> {
                 }
                 ("the message comes in fragments", Payload::Fragments(parts))
             }
-            3 => ("white space surrounds the message", Payload::Text(join(vec![text(" \r\n\t"), whole, text("\n ")]))),
+            3 => (
+                "white space surrounds the message",
+                Payload::Text(join(vec![text(" \r\n\t"), whole, text("\n ")])),
+            ),
             4 => ("something follows the message", Payload::Text(join(vec![whole, text("}")]))),
             5 => ("the message comes twice in one", Payload::Text(join(vec![whole.clone(), whole]))),
-            6 => ("a byte order mark goes before the message", Payload::Text(join(vec![text("\u{feff}"), whole]))),
+            6 => (
+                "a byte order mark goes before the message",
+                Payload::Text(join(vec![text("\u{feff}"), whole])),
+            ),
             7 => {
                 pieces.pop();
                 ("the message is cut short", Payload::Text(as_pattern(&pieces)))
@@ -117,7 +123,13 @@ impl Mutator<'_> {
                 let rendered = self.rendered(pattern)?;
                 let escaped: String = rendered
                     .chars()
-                    .map(|c| if c.is_ascii_alphabetic() { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() })
+                    .map(|c| {
+                        if c.is_ascii_alphabetic() {
+                            format!("\\u{:04x}", u32::from(c))
+                        } else {
+                            c.to_string()
+                        }
+                    })
                     .collect();
                 Payload::Text(text(&escaped))
             }),

@@ -191,6 +191,8 @@ pub(crate) struct Shared {
     /// Messages that no step expected.
     strange: usize,
     served_runs: u32,
+    /// Steps of a flow that went astray which came to nothing.
+    missed: usize,
     /// The target was seen to serve in this flow.
     serves: bool,
     stimulated: Option<(usize, u64)>,
@@ -275,6 +277,7 @@ impl Conversation {
             swamped: false,
             strange: 0,
             served_runs: 0,
+            missed: 0,
             serves: false,
             stimulated: None,
             exits: BTreeMap::new(),

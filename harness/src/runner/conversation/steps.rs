@@ -52,6 +52,10 @@ pub(super) struct Scope {
 
 /// How long a flow that went astray waits for what may never come.
 const ASTRAY_PATIENCE: Duration = Duration::from_millis(200);
+/// So many things that did not come teach it not to wait much.
+const ASTRAY_MISSES: usize = 8;
+/// How long it waits from then on.
+const ASTRAY_IMPATIENCE: Duration = Duration::from_millis(10);
 /// How long it waits for a connection.
 const ASTRAY_OPENING: Duration = Duration::from_secs(1);
 
@@ -68,7 +72,13 @@ impl Scope {
     /// How long a step waits.
     pub(super) fn patience(&self, shared: &Shared) -> Duration {
         let timeout = shared.plan.settings.timeout;
-        if self.astray { timeout.min(ASTRAY_PATIENCE) } else { timeout }
+        if !self.astray {
+            timeout
+        } else if shared.missed < ASTRAY_MISSES {
+            timeout.min(ASTRAY_PATIENCE)
+        } else {
+            timeout.min(ASTRAY_IMPATIENCE)
+        }
     }
 
     /// How long a connection may take to open.
@@ -174,7 +184,8 @@ fn run(shared: Rc<RefCell<Shared>>, scope: Scope, steps: Vec<Step>) -> Task<Resu
             };
             match run_step(&shared, &scope, step, refused_next).await {
                 Err(stop) if !(scope.astray && stop.is_of_a_step()) => return Err(stop),
-                _ => {}
+                Err(_) => shared.borrow_mut().missed += 1,
+                Ok(()) => {}
             }
         }
         Ok(())
@@ -445,7 +456,9 @@ async fn send(
             Value::Null,
         ));
     }
-    if !shared.links[link].can_send() {
+    // What is said after the other side's Close never leaves, and would only confuse who watches.
+    let deaf = scope.astray && shared.links[link].ended_by_them;
+    if deaf || !shared.links[link].can_send() {
         let text = format!("{}'s connection has ended before this could be sent", shared.cast[sender].name);
         let by_them = shared.links[link].ended_by_them;
         let accused = scope.survival(shared).filter(|_| by_them).unwrap_or_default();
