@@ -100,8 +100,8 @@ fn flatten(steps: &[Step], pace: Pace, out: &mut Vec<Step>) {
                 out.push(step(StepKind::Wait((*duration).min(pace.longest_wait))));
             }
             StepKind::Settle if !pace.settles => {}
-            // On a real clock many conversations share one program.
-            StepKind::Quits { .. } | StepKind::Exits { .. } if !pace.settles => {}
+            // Whoever was asked to go serves nobody.
+            StepKind::Quits { .. } | StepKind::Exits { .. } => {}
             StepKind::Quiet { .. } | StepKind::Optionally(_) | StepKind::Served => {}
             kind => out.push(step(kind.clone())),
         }

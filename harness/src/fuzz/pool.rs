@@ -64,9 +64,11 @@ impl Pool {
                 if weight(&case) > HEAVY {
                     continue;
                 }
+                let columns = columns(&case);
                 for step in &mut sequence.flow.steps {
                     if let StepKind::Arrow { from, payload, .. } = &step.kind
                         && own(step)
+                        && !names_any(payload, &columns)
                         && let Some(sender) = plan.names.get(&from.text).and_then(|all| all.first())
                     {
                         let role = plan.cast[*sender].role.clone();
@@ -97,6 +99,23 @@ impl Pool {
         pool.numbers = near.into_iter().map(Number::from).collect();
         pool
     }
+}
+
+/// The columns of a case's table: in another conversation they mean nothing.
+fn columns(case: &Case) -> Vec<String> {
+    let tables = case.flow.header.iter().filter_map(|line| match &line.item {
+        HeaderItem::Examples(table) => Some(&table.columns),
+        _ => None,
+    });
+    tables.flatten().map(|column| column.text.clone()).collect()
+}
+
+fn names_any(payload: &Payload, columns: &[String]) -> bool {
+    let mut names = false;
+    tree::of_payload(&mut payload.clone(), &mut |pattern| {
+        tree::variables(pattern, &mut |name| names |= columns.contains(&name.text));
+    });
+    names
 }
 
 /// The rows of a flow's table: one, without number, for a flow that has none.

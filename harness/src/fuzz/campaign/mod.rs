@@ -570,7 +570,9 @@ impl Board<'_> {
         // The campaign's own time bounds what making small may take.
         let left = self.config.time.map(|time| time.saturating_sub(self.began.elapsed()) + OVERTIME);
         let budget = Budget { time: budget.time.min(left.unwrap_or(budget.time)), ..budget };
-        if standing == Standing::Confirmed {
+        // A flow as it is written is made smaller only where the reference can tell whether it still makes sense.
+        let sound = case.is_astray() || !matches!(self.config.target, Target::Reference(None));
+        if standing == Standing::Confirmed && sound {
             let stage = &self.config.stage;
             small = minimise(small, &stage.protocol, &stage.role, budget, &mut |smaller| {
                 !self.config.stop.load(Ordering::Relaxed)
