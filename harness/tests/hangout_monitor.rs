@@ -428,14 +428,14 @@ fn changes_name_what_changed() {
     check_lawful("server", "HANGOUT-CHG-2", &(join.clone() + &told + &end(6.0)));
     // Something was told in time, and dave is not named.
     let unnamed = sync(3.5, &everybody, json!({"properties": ["alice"]}), four.clone());
-    check_broken("server", "HANGOUT-CHG-2", &(join.clone() + ALICE_WRITES + &unnamed + &end(6.0)));
+    check_broken("server", "HANGOUT-CHG-2", &(join.clone() + ALICE_WRITES + &unnamed + &end(9.0)));
 
     let two = json!({"indexes": ["alice", "carol"]});
     let left = THREE.to_owned() + &bob_leaves();
     let told = sync(3.5, &["alice", "carol"], json!({"closed": ["bob"]}), two.clone());
     check_lawful("server", "HANGOUT-CHG-3", &(left.clone() + &told + &end(6.0)));
     let unnamed = sync(3.5, &["alice", "carol"], json!({"properties": ["alice"]}), two);
-    check_broken("server", "HANGOUT-CHG-3", &(left + ALICE_WRITES + &unnamed + &end(6.0)));
+    check_broken("server", "HANGOUT-CHG-3", &(left + ALICE_WRITES + &unnamed + &end(9.0)));
 
     let wrote = THREE.to_owned() + ALICE_WRITES;
     let told = |lists: Value| sync(3.5, &EVERYBODY, lists, written());
@@ -647,9 +647,19 @@ fn senders() {
         "HANGOUT-FROM-2",
         &(THREE.to_owned() + &forged + &relay(3.0, "carol", "bob", json!("hello")) + &end(6.0)),
     );
+    let wrapped = line(json!({"at": 3, "from": "server", "to": "bob",
+        "packet": {"from": token("alice"), "to": token("bob"), "type": "chat", "chat": "hello"}}));
+    let sent = chat(3.0, "alice", json!("<bob>"), json!("hello"));
+    let delivered = relay(3.0, "alice", "bob", json!("hello"));
+    check_lawful("server", "HANGOUT-RELAY-3", &(THREE.to_owned() + &sent + &delivered + &end(6.0)));
+    check_broken("server", "HANGOUT-RELAY-3", &(THREE.to_owned() + &sent + &wrapped + &end(6.0)));
+
     let as_server = line(
         json!({"at": 3, "from": "server", "to": "bob", "packet": {"from": "server", "type": "chat", "chat": "hello"}}),
     );
+    // Nobody asked for `server` here: it is the server's own doing.
+    check_broken("server", "HANGOUT-FROM-3", &(THREE.to_owned() + &forged + &as_server + &end(6.0)));
+    let forged = forged.replace("<carol>", "server");
     check_broken("server", "HANGOUT-FROM-2", &(THREE.to_owned() + &forged + &as_server + &end(6.0)));
 
     check_lawful("server", "HANGOUT-FROM-3", &(THREE.to_owned() + &end(3.0)));

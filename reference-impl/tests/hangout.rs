@@ -128,6 +128,7 @@ where
         while let Some(due) = machine.deadline().filter(|due| *due <= until) {
             now = due.max(now);
             machine.handle(now, Input::Tick, &mut out);
+            check_done(&mut out, &mut open, &mut dialled, &mut done)?;
             prop_assert!(
                 machine.deadline().is_none_or(|due| due > now),
                 "after a tick the deadline stands still"
@@ -155,11 +156,7 @@ where
         let input = match step {
             Step::Requested { upgrade } if !open.contains(&link) => {
                 plain = request(*upgrade);
-                if *upgrade {
-                    open.insert(link);
-                } else {
-                    *number += 1;
-                }
+                open.insert(link);
                 Input::Requested { link, request: &plain }
             }
             Step::Opened | Step::Refused => {
@@ -198,20 +195,10 @@ where
             machine.deadline().is_none_or(|due| due > now),
             "after {step:?} at {now} the deadline lies behind"
         );
-        while let Some(action) = out.pop() {
-            match &action {
-                Action::Send { link, .. } | Action::Close { link, .. } | Action::Abort { link } => {
-                    prop_assert!(open.contains(link), "{action:?} on a link that is gone");
-                }
-                Action::Connect { link, .. } => {
-                    prop_assert!(
-                        dialled.insert(*link) && !open.contains(link),
-                        "{action:?} uses a number again"
-                    );
-                }
-                _ => {}
-            }
-            done.push(action);
+        check_done(&mut out, &mut open, &mut dialled, &mut done)?;
+        if matches!(step, Step::Requested { upgrade: false }) && open.remove(&link) {
+            // It was answered, or not; no more comes on it.
+            numbers[usize::try_from(*place).expect("small")] += 1;
         }
     }
     // In the end everybody goes.
@@ -222,6 +209,28 @@ where
         done.push(action);
     }
     Ok(done)
+}
+
+/// Takes what a machine wants done: nothing is said where nobody listens, and no link gets the number of another.
+fn check_done<E: std::fmt::Debug>(
+    out: &mut Outbox<E>,
+    open: &mut BTreeSet<LinkId>,
+    dialled: &mut BTreeSet<LinkId>,
+    done: &mut Vec<Action<E>>,
+) -> Result<(), TestCaseError> {
+    while let Some(action) = out.pop() {
+        match &action {
+            Action::Send { link, .. } | Action::Close { link, .. } | Action::Abort { link } => {
+                prop_assert!(open.contains(link), "{action:?} on a link that is gone");
+            }
+            Action::Connect { link, .. } => {
+                prop_assert!(dialled.insert(*link) && !open.contains(link), "{action:?} uses a number again");
+            }
+            _ => {}
+        }
+        done.push(action);
+    }
+    Ok(())
 }
 
 fn client_commands() -> Vec<ClientCommand> {

@@ -21,7 +21,8 @@ FAULTS = """broadcast-to-first dies-on-junk drops-unknown-actions drops-unknown-
     hello-late no-hello-key reorders targeted-to-all unknown-target-closes""".split()
 variants, fault = set(), None
 peers = {}  # id -> connection
-last = 0
+last = broadcasts = 0
+waiting = set()
 
 
 def new_id():
@@ -56,7 +57,13 @@ async def tell(ws, text):
         pass
 
 
+async def later(to, text):
+    await asyncio.sleep(0.02)
+    await asyncio.gather(*(tell(peers[peer], text) for peer in to if peer in peers))
+
+
 async def route(own, text, message):
+    global broadcasts
     if message.get("action") in ("connected", "peerGone") and "passes-more" not in variants:
         return
     sender = names(message.get("sender"))
@@ -75,8 +82,14 @@ async def route(own, text, message):
         to = [peer for peer in peers if peer != own or "echo" in variants]
         if fault == "broadcast-to-first":
             to = to[:1]
-        if fault == "reorders" and message.get("payload", {}).get("command") == "count on":
-            await asyncio.sleep(0.02)
+        if fault == "reorders":
+            # Every third broadcast is left to a task that begins later.
+            broadcasts += 1
+            if broadcasts % 3 == 0:
+                late = asyncio.create_task(later(to, text))
+                waiting.add(late)
+                late.add_done_callback(waiting.discard)
+                return
         await asyncio.gather(*(tell(peers[peer], text) for peer in to if peer in peers))
         return
     peer = peers.get(names(target))

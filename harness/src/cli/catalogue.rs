@@ -7,15 +7,13 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::explain::judges;
 use super::test::find;
 use super::{exit, output};
 use crate::corpus::{Corpus, Protocol};
 use crate::diagnostic::{self, Diagnostic};
-use crate::flow::resolve::nearest;
 use crate::flow::{format, parse};
 use crate::lint;
-use crate::monitor;
-use crate::report::text::wrap;
 use crate::runner::plan;
 
 /// What `list` takes.
@@ -26,13 +24,6 @@ pub(super) struct ListArgs {
     /// Only flows with this tag
     #[arg(long)]
     tag: Option<String>,
-}
-
-/// What `explain` takes.
-#[derive(Debug, Args)]
-pub(super) struct ExplainArgs {
-    /// The requirement's id, for instance HANGOUT-CHG-4
-    id: String,
 }
 
 /// What `fmt` takes.
@@ -98,85 +89,6 @@ pub(super) fn list(args: &ListArgs, corpus: &Corpus) -> u8 {
     }
     output::print(&text);
     exit::OK
-}
-
-pub(super) fn explain(args: &ExplainArgs, corpus: &Corpus, _colour: bool) -> u8 {
-    let id = args.id.to_uppercase();
-    for protocol in corpus.protocols() {
-        let Some(requirement) = protocol.catalogue.get(&id) else { continue };
-        let mut text =
-            format!("{} ({}, binds the {})\n\n", id, requirement.level, requirement.roles.join(" and the "));
-        wrap(&requirement.text, 100).iter().for_each(|line| text.push_str(&format!("  {line}\n")));
-        let beyond = if requirement.ext { "; beyond the seed document" } else { "" };
-        text.push_str(&format!(
-            "\nwhere it stands   {} - {}{beyond}\n",
-            requirement.topic, requirement.section
-        ));
-        if !requirement.seen.is_empty() {
-            let mut lines = wrap(&requirement.seen, 82).into_iter();
-            text.push_str(&format!("how it is seen    {}\n", lines.next().unwrap_or_default()));
-            lines.for_each(|line| text.push_str(&format!("                  {line}\n")));
-        }
-        if let Some(reason) = &requirement.untested {
-            text.push_str(&format!("not tested        {reason}\n"));
-        }
-        let flows: Vec<&str> = protocol
-            .flows
-            .iter()
-            .filter(|file| plan::cited(file).contains(&id))
-            .map(|file| file.name.as_str())
-            .collect();
-        text.push_str(&format!("flows             {}\n", or_none(&flows)));
-        text.push_str(&format!("other judges      {}\n", or_none(&judges(&protocol, &id))));
-        let sinners: Vec<String> = protocol
-            .sinners
-            .iter()
-            .filter(|sinner| sinner.requirement == id)
-            .map(|sinner| format!("{} ({})", sinner.name, sinner.summary))
-            .collect();
-        text.push_str(&format!("planted faults    {}\n", or_none(&sinners)));
-        if let Some(first) = flows.first() {
-            let name = &protocol.settings.name;
-            text.push_str(&format!(
-                "\nsee it happen     flowproof test {name} --filter '{first}' --verbose\n"
-            ));
-        }
-        output::print(&text);
-        return exit::OK;
-    }
-    let known: Vec<String> = corpus
-        .protocols()
-        .flat_map(|protocol| {
-            protocol.catalogue.iter().map(|requirement| requirement.id.clone()).collect::<Vec<_>>()
-        })
-        .collect();
-    match nearest(&id, known.iter().map(String::as_str)) {
-        Some(near) => usage(&format!("there is no requirement `{id}`; did you mean `{near}`?")),
-        None => usage(&format!("there is no requirement `{id}`; `flowproof coverage` lists them all")),
-    }
-}
-
-fn or_none<T: AsRef<str>>(items: &[T]) -> String {
-    if items.is_empty() {
-        return "none".to_owned();
-    }
-    items.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ")
-}
-
-/// The judges beside the arrows that look at a requirement.
-fn judges(protocol: &Protocol, id: &str) -> Vec<String> {
-    let mut judges = Vec::new();
-    for rule in protocol.messages.iter().filter(|rule| rule.requirement == id) {
-        judges.push(format!("schema/{}", rule.schema));
-    }
-    let wire = &protocol.settings.wire;
-    if wire.json_object.names(id) || wire.text_frames.names(id) {
-        judges.push("every message".to_owned());
-    }
-    if monitor::watched(&protocol.settings.name).contains(&id) {
-        judges.push("monitor".to_owned());
-    }
-    judges
 }
 
 fn flow_files(paths: &[PathBuf]) -> std::io::Result<Vec<PathBuf>> {

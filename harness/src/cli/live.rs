@@ -299,7 +299,6 @@ fn watch(args: &ProxyArgs, corpus: &Corpus, colour: bool) -> Result<u8, String> 
     let judges = Judges {
         session: Session::new(Arc::clone(&protocol), config),
         protocol: Arc::clone(&protocol),
-        kind: transport.kind,
         framing: transport.framing(MESSAGE_LIMIT),
         tracers: BTreeMap::new(),
         record,
@@ -346,7 +345,6 @@ fn watch(args: &ProxyArgs, corpus: &Corpus, colour: bool) -> Result<u8, String> 
 struct Judges {
     session: Session,
     protocol: Arc<Protocol>,
-    kind: TransportKind,
     framing: flowproof_reference::transport::Framing,
     tracers: BTreeMap<u64, (Tracer, u8)>,
     record: Option<Writer<BufWriter<File>>>,
@@ -405,20 +403,21 @@ impl Judges {
         broken
     }
 
+    fn came(&mut self, link: u64, tracer: Tracer) {
+        self.tracers.insert(link, (tracer, 0));
+        self.counters.links.fetch_add(1, Ordering::Relaxed);
+        self.counters.open.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn take(&mut self, heard: Heard) -> Vec<Finding> {
-        let time = |at: Instant| Time::from_start(at.saturating_duration_since(self.began));
+        let began = self.began;
+        let time = |at: Instant| Time::from_start(at.saturating_duration_since(began));
         let mut events = Vec::new();
         match heard {
-            Heard::Link(link) => {
-                let tracer = match self.kind {
-                    TransportKind::Udp => Tracer::datagrams(link),
-                    TransportKind::Websocket | TransportKind::Tcp => {
-                        Tracer::stream(link, self.framing.clone())
-                    }
-                };
-                self.tracers.insert(link, (tracer, 0));
-                self.counters.links.fetch_add(1, Ordering::Relaxed);
-                self.counters.open.fetch_add(1, Ordering::Relaxed);
+            Heard::Link(link) => self.came(link, Tracer::stream(link, self.framing.clone())),
+            Heard::Peer(link, at, client, server) => {
+                let tracer = Tracer::datagrams(time(at), link, client, server, &mut events);
+                self.came(link, tracer);
             }
             Heard::Bytes(link, at, from, bytes) => {
                 self.counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);

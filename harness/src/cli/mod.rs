@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod compare;
+mod explain;
 mod fuzz;
 mod live;
 mod output;
@@ -84,7 +85,7 @@ enum What {
     /// List the flows of a protocol
     List(catalogue::ListArgs),
     /// Explain a requirement: its text, where it stands, which flows and sinners show it
-    Explain(catalogue::ExplainArgs),
+    Explain(explain::ExplainArgs),
     /// Show a flow, or all that is known of a protocol, as text, picture or document
     Show(show::ShowArgs),
     /// Write flow files in the one style
@@ -130,7 +131,7 @@ pub fn main() -> ExitCode {
         What::Test(args) => test::run(args, &corpus, command.common.corpus.is_none(), colour),
         What::Fuzz(args) => fuzz::run(args, &corpus, colour),
         What::List(args) => catalogue::list(args, &corpus),
-        What::Explain(args) => catalogue::explain(args, &corpus, colour),
+        What::Explain(args) => explain::run_explain(args, &corpus, colour),
         What::Show(args) => show::run(args, &corpus),
         What::Fmt(args) => catalogue::fmt(args),
         What::Lint(args) => catalogue::lint(args, &corpus, colour),

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Parser, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
@@ -77,9 +77,10 @@ pub(super) struct TestArgs {
     /// Allowance on every time limit, for instance 250ms
     #[arg(long, value_parser = duration, value_name = "TIME")]
     slack: Option<Duration>,
-    /// Seeds everything that is drawn; the same seed sends the same messages
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// Seeds everything that is drawn; the same seed sends the same messages [default: 1; for a URL another one each
+    /// time, since its server may remember the run before]
+    #[arg(long)]
+    seed: Option<u64>,
     /// Run each flow so often; what does not show every time is racy
     #[arg(long, default_value_t = 1, value_name = "N")]
     repeat: u32,
@@ -491,7 +492,7 @@ fn config(
     let edition = edition(&protocol, wanted)?;
     let transport = protocol.settings.transport(&edition);
     let (path, kind) = (transport.default_path.clone(), transport.kind);
-    let mut settings = RunSettings::in_memory(&protocol, &edition, args.seed);
+    let mut settings = RunSettings::in_memory(&protocol, &edition, seed(args, url.is_some()));
     settings.variables = variables(&protocol.settings, given(args, file), in_memory);
     settings.skips = file.skips.clone();
     settings.started = url.is_none();
@@ -651,8 +652,10 @@ fn run_one(
             }
             RunEvent::FlowEnded(flow) => {
                 done += usize::from(flow.verdict != Verdict::Skip);
+                // Reasons of skips, and how many each has, are told together.
                 let shown = match flow.verdict {
-                    Verdict::Pass | Verdict::Skip => !args.quiet,
+                    Verdict::Pass => !args.quiet,
+                    Verdict::Skip => args.verbose,
                     _ => true,
                 };
                 if human && shown {
@@ -694,6 +697,16 @@ fn run_one(
     run
 }
 
+/// The seed that was given, or else one that is the same for all protocols of a run.
+fn seed(args: &TestArgs, fresh: bool) -> u64 {
+    static FRESH: OnceLock<u64> = OnceLock::new();
+    let clock = || {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        since.as_millis() as u64 % 1_000_000_000
+    };
+    args.seed.unwrap_or_else(|| if fresh { *FRESH.get_or_init(clock) } else { 1 })
+}
+
 /// The command that runs this again, up to the choice of a flow.
 fn command(args: &TestArgs, config: &RunConfig) -> String {
     let mut command = match &args.config {
@@ -715,8 +728,8 @@ fn command(args: &TestArgs, config: &RunConfig) -> String {
     for (name, value) in &args.vars {
         command.push_str(&format!(" --var {}", quoted(&format!("{name}={value}"))));
     }
-    if args.seed != 1 {
-        command.push_str(&format!(" --seed {}", args.seed));
+    if config.settings.seed != 1 {
+        command.push_str(&format!(" --seed {}", config.settings.seed));
     }
     command
 }

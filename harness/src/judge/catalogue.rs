@@ -59,6 +59,11 @@ pub struct Requirement {
     /// accusations, and only those, follow from it. A trailing `*` stands for any ending.
     #[serde(default, rename = "explains-missing")]
     pub explains_missing: Vec<String>,
+    /// True when a flow cannot go on as it is written once this one is broken, since the message, its answer or the
+    /// link is not what the next arrow awaits. Where the catalogue of messages or a monitor has seen the breach, what
+    /// the arrows accuse after it in that flow follows from it; what others see for themselves stands.
+    #[serde(default, rename = "spoils-arrows")]
+    pub spoils_arrows: bool,
     /// Why nobody outside can observe it, when that is so.
     #[serde(default)]
     pub untested: Option<String>,
@@ -94,6 +99,11 @@ impl Catalogue {
             && self.get(root).is_some_and(|requirement| {
                 names(&requirement.explains) || (missing && names(&requirement.explains_missing))
             })
+    }
+
+    /// True when arrows that come after a breach of `id` cannot be held against anybody.
+    pub fn spoils_arrows(&self, id: &str) -> bool {
+        self.get(id).is_some_and(|requirement| requirement.spoils_arrows)
     }
 
     /// All of them.

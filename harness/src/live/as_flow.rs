@@ -75,7 +75,8 @@ pub fn flow(events: &[Event], protocol: &Protocol) -> String {
                 format!("{server} closes {name}{}", code.map_or(String::new(), |code| format!(" {code}")))
             }
             // Pings answer themselves, and the end of a link follows its Close frame.
-            Happening::Ping { .. }
+            Happening::Addresses { .. }
+            | Happening::Ping { .. }
             | Happening::Pong { .. }
             | Happening::Closed
             | Happening::Broken { .. } => continue,

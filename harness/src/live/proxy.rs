@@ -30,6 +30,8 @@ const PEERS: usize = 4096;
 pub enum Heard {
     /// A client has come.
     Link(u64),
+    /// A client has come that exchanges datagrams: its address, as the server sees it, and that of the server.
+    Peer(u64, Instant, SocketAddr, SocketAddr),
     /// Bytes that one end sent; for datagrams, one whole datagram.
     Bytes(u64, Instant, End, Vec<u8>),
     /// The stream of one end has ended.
@@ -170,7 +172,8 @@ pub async fn datagrams(socket: UdpSocket, upstream: SocketAddr, ears: mpsc::Send
                 outward.connect(upstream).await?;
                 let link = next;
                 next += 1;
-                if ears.send(Heard::Link(link)).await.is_err() {
+                let came = Heard::Peer(link, Instant::now(), outward.local_addr()?, upstream);
+                if ears.send(came).await.is_err() {
                     return Ok(());
                 }
                 peers.insert(client, (link, Arc::clone(&outward)));

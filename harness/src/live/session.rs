@@ -2,6 +2,7 @@
 //! and both ends of every link are under test.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub struct Session {
     monitors: Vec<Box<dyn Monitor>>,
     server: Party,
     clients: BTreeMap<u64, Party>,
+    /// Where client and server of each link of datagrams are.
+    addresses: BTreeMap<u64, (SocketAddr, SocketAddr)>,
     now: Time,
     findings: Vec<Finding>,
     /// How often something was said about a requirement by a party.
@@ -71,6 +74,7 @@ impl Session {
             monitors,
             server,
             clients: BTreeMap::new(),
+            addresses: BTreeMap::new(),
             now: Time::ZERO,
             findings: Vec::new(),
             said: BTreeMap::new(),
@@ -98,14 +102,22 @@ impl Session {
         let mut findings = Vec::new();
         let mut rulings = Rulings::default();
         let now = self.now;
+        let addresses = self.addresses.get(&event.link).copied();
+        let (from_address, to_address) = match (addresses, event.from) {
+            (None, _) => (None, None),
+            (Some((client, server)), End::Client) => (Some(client), Some(server)),
+            (Some((client, server)), End::Server) => (Some(server), Some(client)),
+        };
         let mut show = |monitors: &mut Vec<Box<dyn Monitor>>, what: What<'_>| {
             let link = LinkId(event.link);
-            let seen =
-                Seen { at: now, link, from: &from, to: &to, from_address: None, to_address: None, what };
+            let seen = Seen { at: now, link, from: &from, to: &to, from_address, to_address, what };
             monitors.iter_mut().for_each(|monitor| monitor.observe(&seen, &mut rulings));
         };
         match &event.what {
             Happening::Opened { target, .. } => show(&mut self.monitors, What::Opened { target }),
+            Happening::Addresses { client, server } => {
+                self.addresses.insert(event.link, (*client, *server));
+            }
             Happening::Text { text } => {
                 self.messages += 1;
                 let parsed = json::parse_received(text.as_bytes());
@@ -135,6 +147,7 @@ impl Session {
             Happening::Closed => {
                 show(&mut self.monitors, What::Closed);
                 self.clients.remove(&event.link);
+                self.addresses.remove(&event.link);
             }
             Happening::Broken { detail } => show(&mut self.monitors, What::Raw(detail.as_bytes())),
         }

@@ -2,6 +2,7 @@
 //! link. `docs/trace.schema.json` is its JSON Schema.
 
 use std::io::{BufRead, Write};
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -69,6 +70,14 @@ pub enum Happening {
         /// The subprotocols that were offered.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         subprotocols: Vec<String>,
+    },
+    /// Where the two ends of a link of datagrams are, as each sees the other. The first thing on such a link; without it
+    /// nothing is said about who sent what to where.
+    Addresses {
+        /// The client's, as the server sees it.
+        client: SocketAddr,
+        /// The server's.
+        server: SocketAddr,
     },
     /// A text message, invalid UTF-8 replaced.
     Text {
@@ -242,6 +251,10 @@ mod tests {
         let events = [
             event(Happening::Opened { target: "/".to_owned(), subprotocols: vec!["x".to_owned()] }),
             event(Happening::Text { text: "{\"a\":\"\u{1f600}\n\"}".to_owned() }),
+            event(Happening::Addresses {
+                client: "127.0.0.2:9002".parse().unwrap(),
+                server: "127.0.0.1:9001".parse().unwrap(),
+            }),
             event(Happening::Binary { hex: to_hex(&[0, 255]) }),
             event(Happening::Closing { code: None, reason: String::new() }),
             event(Happening::Closed),

@@ -1,6 +1,8 @@
 //! Makes trace events of the bytes that pass between two others on one link. It only listens: nothing is changed, and
 //! what it cannot read is told once and passed over from then on.
 
+use std::net::SocketAddr;
+
 use flowproof_reference::machine::Time;
 use flowproof_reference::transport::datagrams::DatagramEnd;
 use flowproof_reference::transport::frames::FrameEnd;
@@ -37,12 +39,19 @@ impl Tracer {
         Tracer::new(link, framing, client, server)
     }
 
-    /// Ears on datagrams between two addresses.
-    pub fn datagrams(link: u64) -> Tracer {
+    /// Ears on datagrams between two addresses, which are told first.
+    pub fn datagrams(
+        at: Time,
+        link: u64,
+        client: SocketAddr,
+        server: SocketAddr,
+        out: &mut Vec<Event>,
+    ) -> Tracer {
         let end = || LinkEnd::Datagrams(DatagramEnd::default());
         let mut tracer =
             Tracer::new(link, Framing::WebSocket(WebSocketConfig::default()), end(), Some(end()));
         tracer.open = true;
+        tracer.push(at, End::Client, Happening::Addresses { client, server }, out);
         tracer
     }
 

@@ -153,6 +153,14 @@ impl Rulings {
         }
     }
 
+    /// The party under test plainly speaks an edition of the protocol that nobody here knows.
+    pub fn speaks_unknown(&mut self, edition: &str, by: &Party, sign: &str) {
+        if by.under_test {
+            let text = format!("{} speaks edition {edition} ({sign}), which cannot be judged here", by.name);
+            self.other_edition.get_or_insert(text);
+        }
+    }
+
     /// A lawful but poorer reading was seen; the verdict is a warning.
     pub fn tolerated(
         &mut self,

@@ -1,6 +1,7 @@
 //! A pattern read as an expectation: does this value fit, and if not, where does it differ?
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use regex::Regex;
@@ -14,6 +15,8 @@ use crate::flow::format::pattern_text;
 
 /// How often an unordered array may be taken apart in another way before we give up.
 const UNORDERED_ATTEMPTS: u32 = 20_000;
+/// Compiled regexes that are kept.
+const REGEXES: usize = 256;
 /// How much of a found value a mismatch shows.
 const SHOWN: usize = 200;
 
@@ -98,10 +101,7 @@ impl Matcher {
             }
             PatternKind::Type(word) => self.expect(has_type(*word, value), pattern, value, path),
             PatternKind::Regex(source) => {
-                // A regex that does not compile was a diagnostic before the run.
-                let fits = value
-                    .as_str()
-                    .is_some_and(|text| Regex::new(source).is_ok_and(|regex| regex.is_match(text)));
+                let fits = value.as_str().is_some_and(|text| finds(source, text));
                 self.expect(fits, pattern, value, path);
             }
             PatternKind::Range { low, high } => {
@@ -381,5 +381,26 @@ fn is_base64(text: &str) -> bool {
 /// RFC 3339: `2016-03-01T16:26:00Z`, with fractions and offsets.
 fn is_timestamp(text: &str) -> bool {
     const FORM: &str = r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[Tt ]([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$";
-    Regex::new(FORM).is_ok_and(|form| form.is_match(text))
+    finds(FORM, text)
+}
+
+/// True when the regex is found in the text. To compile one takes far longer than to use it, and the same few of a
+/// protocol are used for every message.
+fn finds(source: &str, text: &str) -> bool {
+    thread_local! {
+        static KNOWN: RefCell<HashMap<String, Option<Regex>>> = RefCell::new(HashMap::new());
+    }
+    KNOWN.with_borrow_mut(|known| {
+        if let Some(regex) = known.get(source) {
+            return regex.as_ref().is_some_and(|regex| regex.is_match(text));
+        }
+        if known.len() >= REGEXES {
+            known.clear();
+        }
+        // A regex that does not compile was a diagnostic before the run.
+        let regex = Regex::new(source).ok();
+        let found = regex.as_ref().is_some_and(|regex| regex.is_match(text));
+        known.insert(source.to_owned(), regex);
+        found
+    })
 }

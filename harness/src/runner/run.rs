@@ -352,6 +352,9 @@ fn crowd(
                         Some((verdict, reason)) => not_run(&job, verdict, reason),
                         None => guarded(config, board, &job, &mut server, run_one),
                     };
+                    if result.verdict == Verdict::Fail {
+                        board.failed.store(true, Ordering::Relaxed);
+                    }
                     if results.send((job.index, result)).is_err() {
                         break;
                     }
@@ -360,9 +363,6 @@ fn crowd(
         }
         drop(results);
         for (index, result) in finished {
-            if result.verdict == Verdict::Fail {
-                board.failed.store(true, Ordering::Relaxed);
-            }
             done(index, result);
         }
     });
@@ -394,7 +394,15 @@ fn guarded(
     run_one: &(impl Fn(&mut Option<ServerProcess>, &Job) -> FlowResult + Sync),
 ) -> FlowResult {
     let mut results: Vec<FlowResult> = Vec::new();
-    for _ in 0..config.repeat.max(1) {
+    for round in 0..config.repeat.max(1) {
+        // What an earlier round has made may still be there in a program that goes on running.
+        let mut again = None;
+        if round > 0 && !matches!(config.target, Target::Reference(_)) {
+            let mut plan = job.plan.clone();
+            plan.settings.seed = plan.settings.seed.wrapping_add(u64::from(round));
+            again = Some(Job { index: job.index, plan, tags: job.tags.clone() });
+        }
+        let job = again.as_ref().unwrap_or(job);
         let result = catch_unwind(AssertUnwindSafe(|| run_one(server, job))).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -442,6 +450,9 @@ fn in_memory(config: &RunConfig, plan: &Plan, sinner: Option<&Sinner>) -> FlowRe
     }
 }
 
+/// What a second try adds to the seed.
+const AGAIN: u64 = 1 << 32;
+
 fn network_flow(
     config: &RunConfig,
     board: &Board,
@@ -449,7 +460,10 @@ fn network_flow(
     plan: &Plan,
     place: &network::Place,
 ) -> FlowResult {
-    let once = || {
+    let once = |more: u64| {
+        // What was made in the first try may still be there in the second.
+        let mut plan = plan.clone();
+        plan.settings.seed = plan.settings.seed.wrapping_add(more);
         let shared = Rc::new(plan.clone());
         let stop = Arc::clone(&config.stop);
         let ran =
@@ -457,9 +471,9 @@ fn network_flow(
         match ran {
             Ok(ran) => {
                 let lag = board.lag.worst(ran.span.0, ran.span.1);
-                let mut result = FlowResult::judge(plan, &config.protocol.catalogue, ran.outcome);
+                let mut result = FlowResult::judge(&plan, &config.protocol.catalogue, ran.outcome);
                 for (participant, how) in ran.deaths {
-                    judge_death(config, plan, &participant, &how, &mut result);
+                    judge_death(config, &plan, &participant, &how, &mut result);
                 }
                 (result, lag)
             }
@@ -471,7 +485,7 @@ fn network_flow(
         }
     };
     let pressure = Pressure::begin();
-    let (result, lag) = once();
+    let (result, lag) = once(0);
     let busy = pressure.was_busy();
     let clear =
         |result: &FlowResult| matches!(result.verdict, Verdict::Pass | Verdict::Skip | Verdict::Error);
@@ -481,7 +495,7 @@ fn network_flow(
     }
     // The machine stood still for longer than the allowance, or left the target no time: what was seen then may be
     // its fault.
-    let (mut again, lag) = once();
+    let (mut again, lag) = once(AGAIN);
     if clear(&again) {
         return again;
     }
@@ -513,18 +527,31 @@ fn judge_death(config: &RunConfig, plan: &Plan, participant: &str, how: &str, re
     let requirement = requirement.or_else(|| config.protocol.settings.survival.get(&plan.role).cloned());
     let level = requirement.as_deref().map(|id| config.protocol.catalogue.level(id));
     result.kept.retain(|kept| Some(kept) != requirement.as_ref());
+    // What killed it may have its own name, by which it is accused already.
+    let root = result.findings.iter().find_map(|finding| {
+        let root = finding.requirement.clone().filter(|_| finding.ruling == Ruling::Broken)?;
+        let follower = requirement.as_deref()?;
+        config.protocol.catalogue.explains(&root, follower, true).then_some(root)
+    });
+    let mut message = format!("{participant} ended by itself: {how}");
+    if let Some(root) = &root {
+        message = format!("follows from {root}: {message}");
+    }
     result.findings.push(Finding {
         requirement,
-        ruling: Ruling::Broken,
+        ruling: if root.is_some() { Ruling::Noted } else { Ruling::Broken },
         by: participant.to_owned(),
         judge: Judge::Liveness,
         at: Time::ZERO,
         line: None,
-        message: format!("{participant} ended by itself: {how}"),
+        message,
         expected: "that it goes on running".to_owned(),
         actual: serde_json::Value::Null,
     });
     result.reason = None;
+    if root.is_some() {
+        return;
+    }
     result.verdict = match level {
         Some(crate::judge::catalogue::Level::Must) | None => Verdict::Fail,
         _ => Verdict::Warn.max(result.verdict),

@@ -9,7 +9,7 @@ use super::conversation::{Ending, Outcome};
 use super::plan::{Driver, Plan};
 use super::transcript::Transcript;
 use crate::judge::catalogue::{Catalogue, Level};
-use crate::judge::finding::{Finding, Ruling};
+use crate::judge::finding::{Finding, Judge, Ruling};
 
 /// The verdict of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -103,6 +103,7 @@ impl FlowResult {
             })
             .collect();
         demote_consequences(&mut findings, catalogue);
+        accuse_once(&mut findings);
         let (mut verdict, mut reason) = match outcome.ending {
             Ending::Complete | Ending::Broken => (Verdict::Pass, None),
             Ending::Unreached(why) => (Verdict::Inconclusive, Some(why)),
@@ -217,23 +218,69 @@ impl FlowResult {
 /// Where one broken requirement makes others impossible to judge, only it is accused. Of two that explain each other
 /// the one that showed first is the root.
 fn demote_consequences(findings: &mut [Finding], catalogue: &Catalogue) {
-    let broken: Vec<(String, flowproof_reference::machine::Time)> = findings
+    let broken: Vec<Breach> = findings
         .iter()
         .filter(|finding| finding.ruling == Ruling::Broken)
-        .filter_map(|finding| finding.requirement.clone().map(|id| (id, finding.at)))
+        .filter_map(|finding| {
+            let (id, by) = (finding.requirement.clone()?, finding.by.clone());
+            Some(Breach { id, by, at: finding.at, seen: finding.judge != Judge::Arrow })
+        })
         .collect();
     for finding in findings.iter_mut().filter(|finding| finding.ruling == Ruling::Broken) {
         let Some(id) = finding.requirement.clone() else { continue };
-        let root = broken.iter().find(|(root, at)| {
-            let missing = finding.actual.is_null();
-            let mutual = catalogue.explains(&id, root, missing);
-            catalogue.explains(root, &id, missing) && (!mutual || *at < finding.at)
+        let missing = finding.actual.is_null();
+        let root = broken.iter().find(|root| {
+            let mutual = catalogue.explains(&id, &root.id, missing);
+            let explained = catalogue.explains(&root.id, &id, missing) && (!mutual || root.at < finding.at);
+            // What does not come is noticed at about the same time by everybody.
+            let spoilt = root.id != id
+                && root.seen
+                && finding.judge == Judge::Arrow
+                && root.by == finding.by
+                && (missing || root.at <= finding.at)
+                && catalogue.spoils_arrows(&root.id);
+            explained || spoilt
         });
-        if let Some((root, _)) = root {
+        if let Some(root) = root {
             finding.ruling = Ruling::Noted;
-            finding.message = format!("follows from {root}: {}", finding.message);
+            finding.message = format!("follows from {}: {}", root.id, finding.message);
         }
     }
+}
+
+/// A message that a monitor has accused is not what its sender owed, and fails the arrow that met it as well: the monitor,
+/// which knows the rule it broke, tells more than the arrow.
+fn accuse_once(findings: &mut [Finding]) {
+    let known: Vec<(String, String, serde_json::Value, flowproof_reference::machine::Time)> = findings
+        .iter()
+        .filter(|finding| finding.judge == Judge::Monitor && finding.ruling == Ruling::Broken)
+        .filter(|finding| !finding.actual.is_null())
+        .filter_map(|one| Some((one.requirement.clone()?, one.by.clone(), one.actual.clone(), one.at)))
+        .collect();
+    let arrows = findings
+        .iter_mut()
+        .filter(|finding| finding.judge == Judge::Arrow && finding.ruling == Ruling::Broken);
+    for finding in arrows {
+        let accused = known.iter().find(|(id, by, actual, at)| {
+            finding.requirement.as_ref() != Some(id)
+                && finding.by == *by
+                && finding.actual == *actual
+                && *at <= finding.at
+        });
+        if let Some((id, ..)) = accused {
+            finding.ruling = Ruling::Noted;
+            finding.message = format!("follows from {id}: {}", finding.message);
+        }
+    }
+}
+
+/// A broken requirement as far as its consequences go.
+struct Breach {
+    id: String,
+    by: String,
+    at: flowproof_reference::machine::Time,
+    /// Somebody else than an arrow saw it.
+    seen: bool,
 }
 
 /// The verdict of a requirement.

@@ -244,6 +244,14 @@ impl Filter for RuleFilter {
         }
     }
 
+    fn segment(&mut self, _now: Time, link: LinkId, bytes: &[u8]) -> bool {
+        if !self.rules.iter().any(|rule| rule.frame == FrameKind::Segment) {
+            return true;
+        }
+        let mut text = Some(String::from_utf8_lossy(bytes).into_owned());
+        self.rule_for(On::Receive, FrameKind::Segment, link, &mut text).is_none()
+    }
+
     fn deadline(&self) -> Option<Time> {
         self.held.iter().chain(&self.postponed).map(|(due, ..)| *due).min()
     }

@@ -1,15 +1,16 @@
 //! The matrix: every planted fault against all flows of its role, and what was reported. A fault that is not caught, or
 //! that is reported under the wrong name, shows a weakness of a judge.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::Sinner;
 use crate::corpus::Protocol;
 use crate::judge::finding::Ruling;
 use crate::report::Report;
-use crate::runner::plan::RunSettings;
+use crate::runner::plan::{self, RunSettings};
 use crate::runner::run::{RunConfig, Target, run as run_flows};
 
 /// What became of one sinner.
@@ -51,33 +52,26 @@ pub struct Accusation {
 
 /// Runs a sinner against all flows of its role, in memory.
 pub fn judge(protocol: &Arc<Protocol>, sinner: &Sinner) -> Caught {
-    judge_with(protocol, sinner, usize::MAX)
+    judge_with(protocol, sinner, usize::MAX, &[])
 }
 
-/// Runs all sinners of a protocol, side by side, in their order; each is handed to `told` as it is done, which says
-/// whether to go on.
-pub fn judge_all(protocol: &Arc<Protocol>, told: &(dyn Fn(&Caught) -> bool + Sync)) -> Vec<Caught> {
-    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let rows = Mutex::new(BTreeMap::new());
-    let work = || {
-        while !stop.load(Ordering::Relaxed) {
-            let place = next.fetch_add(1, Ordering::Relaxed);
-            let Some(sinner) = protocol.sinners.get(place) else { break };
-            let row = judge_with(protocol, sinner, 1);
-            if !told(&row) {
-                stop.store(true, Ordering::Relaxed);
-            }
-            rows.lock().unwrap_or_else(PoisonError::into_inner).insert(place, row);
-        }
-    };
-    std::thread::scope(|scope| {
-        let workers = std::thread::available_parallelism().map_or(2, usize::from);
-        (0..workers).for_each(|_| drop(scope.spawn(work)));
+/// Runs a sinner against the flows that cite its requirement and as many as `others` of its role beside them, which its
+/// name draws: much sooner done than all. What only a monitor or one of the other flows sees may not be caught.
+pub fn judge_some(protocol: &Arc<Protocol>, sinner: &Sinner, others: usize) -> Caught {
+    let of_role = protocol.flows.iter().filter(|file| plan::judges_role(file, protocol, &sinner.role));
+    let (mut chosen, mut rest): (Vec<_>, Vec<_>) =
+        of_role.partition(|file| plan::cited(file).contains(&sinner.requirement));
+    rest.sort_by_key(|file| {
+        let mut hasher = DefaultHasher::new();
+        (&sinner.name, &file.name).hash(&mut hasher);
+        hasher.finish()
     });
-    rows.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+    chosen.extend(rest.into_iter().take(others));
+    let names: Vec<String> = chosen.into_iter().map(|file| file.name.clone()).collect();
+    judge_with(protocol, sinner, 1, &names)
 }
 
-fn judge_with(protocol: &Arc<Protocol>, sinner: &Sinner, jobs: usize) -> Caught {
+fn judge_with(protocol: &Arc<Protocol>, sinner: &Sinner, jobs: usize, flows: &[String]) -> Caught {
     let edition = sinner.edition.as_ref().unwrap_or(&protocol.settings.default_edition);
     let config = RunConfig {
         protocol: Arc::clone(protocol),
@@ -85,7 +79,7 @@ fn judge_with(protocol: &Arc<Protocol>, sinner: &Sinner, jobs: usize) -> Caught 
         target: Target::Reference(Some(sinner.clone())),
         settings: RunSettings::in_memory(protocol, edition, 1),
         jobs,
-        filter: Vec::new(),
+        filter: flows.to_vec(),
         tags: Vec::new(),
         bail: false,
         repeat: 1,

@@ -88,6 +88,8 @@ pub enum FrameKind {
     Close,
     /// The answer to a request for a connection.
     Accept,
+    /// Bytes as they arrive on a stream, before they are put together; they can only be dropped.
+    Segment,
 }
 
 /// What a rule does with what it catches.
@@ -250,7 +252,11 @@ impl Entry {
             None => None,
         };
         let (on, frame, nth, from_nth, every) = (self.on, self.frame, self.nth, self.from_nth, self.every);
-        Ok(Rule { on, frame, when, raw, nth, from_nth, every, verb: self.verb()? })
+        let verb = self.verb()?;
+        if frame == FrameKind::Segment && !(on == On::Receive && matches!(verb, Verb::Drop)) {
+            return Err("a segment is received, and can only be dropped".to_owned());
+        }
+        Ok(Rule { on, frame, when, raw, nth, from_nth, every, verb })
     }
 
     fn verb(self) -> Result<Verb, String> {

@@ -114,6 +114,11 @@ pub trait Filter: Send {
     /// Something arrived. What is pushed to `out` reaches the machine instead.
     fn incoming(&mut self, now: Time, link: LinkId, frame: ReceivedFrame, out: &mut Vec<ReceivedFrame>);
 
+    /// Bytes arrived, before they are put together to frames. False: they are lost.
+    fn segment(&mut self, _now: Time, _link: LinkId, _bytes: &[u8]) -> bool {
+        true
+    }
+
     /// When [`Filter::due`] is wanted.
     fn deadline(&self) -> Option<Time>;
 
@@ -196,7 +201,8 @@ impl<M: Machine> Host<M> {
 
     /// Bytes arrived.
     pub fn bytes(&mut self, now: Time, link: LinkId, bytes: &[u8]) {
-        if let Some(slot) = self.slots.get_mut(&link) {
+        let lost = self.filter.as_mut().is_some_and(|filter| !filter.segment(now, link, bytes));
+        if let Some(slot) = self.slots.get_mut(&link).filter(|_| !lost) {
             slot.end.receive(bytes);
             self.drain(now, link);
         }

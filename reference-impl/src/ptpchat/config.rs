@@ -185,6 +185,8 @@ faults! {
     DiesOnMissingBrace = "dies-on-missing-brace",
     /// Dies of deep nesting and of datagrams over 8192 bytes (ROBUST-6).
     DiesOnExcess = "dies-on-excess",
+    /// Dies of CHANNEL (CHAN-1).
+    DiesOnChannel = "dies-on-channel",
     /// Dies of CONNECT in a shape of no step (ROBUST-8).
     DiesOnBadConnect = "dies-on-bad-connect",
     /// Stops greeting anybody once one machine has been silent for a while (HELLO-11).

@@ -1,12 +1,18 @@
 //! Whatever joins, edits, deletions, leaves and returns there are, in whatever order their messages arrive: once all
-//! is quiet, all peers that are there hold the same records.
+//! is quiet, all peers hold the same records, and of each record what was written last. `PROPTEST_CASES` says how many
+//! herds are tried; `.ci/run` tries a thousand.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flowproof_reference::cow::{PeerCommand, PeerConfig, StoreKey, SyncType};
 use proptest::prelude::*;
+use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 
 use crate::herd::{Herd, change, users};
+
+/// Herds that are tried when nobody says how many.
+const CASES: u32 = 60;
 
 #[derive(Clone, Debug)]
 enum Deed {
@@ -42,84 +48,149 @@ fn store(number: u8) -> StoreKey {
     }
 }
 
-/// An item's project is one of the records of `projects`; whoever edits it works on that project.
-fn with_project(herd: &mut Herd, peer: usize, store: &StoreKey) {
-    let Some(project) = &store.project else { return };
-    let projects = StoreKey::herd(SyncType::Projects);
-    let known = herd.peers[peer].stores().get(&projects, project).is_some_and(|record| !record.deleted);
-    if !known {
-        herd.command(peer, change(projects, project, "made for an item"));
-        herd.now = herd.now + Duration::from_millis(1);
+/// Whoever is there, and in which order their first words travel.
+#[derive(Clone, Debug)]
+struct Setting {
+    peers: usize,
+    picks: Vec<usize>,
+}
+
+/// What may happen; what must come of it is written down while it happens, since only whoever holds a record can
+/// delete it.
+struct Deeds;
+
+impl ReferenceStateMachine for Deeds {
+    type State = Setting;
+    type Transition = Deed;
+
+    fn init_state() -> BoxedStrategy<Setting> {
+        let picks = prop::collection::vec(any::<usize>(), 30);
+        (2..=8usize, picks).prop_map(|(peers, picks)| Setting { peers, picks }).boxed()
+    }
+
+    fn transitions(setting: &Setting) -> BoxedStrategy<Deed> {
+        deed(setting.peers).boxed()
+    }
+
+    fn apply(setting: Setting, _: &Deed) -> Setting {
+        setting
     }
 }
 
-fn run(peers: usize, deeds: &[Deed], last_picks: &[usize]) -> Herd {
-    let mut herd = Herd::new(vec![PeerConfig::default(); peers]);
-    for peer in 0..peers {
-        herd.start(peer);
-        // Some join at once, some after others have said a few words.
-        for pick in last_picks.iter().take(peer * 3) {
-            herd.step(|_| *pick);
-        }
-        herd.now = herd.now + Duration::from_millis(1);
+type Key = (StoreKey, String);
+
+struct Convergence {
+    herd: Herd,
+    /// What was written last of each record; none when it was deleted.
+    last: BTreeMap<Key, Option<String>>,
+    deeds: usize,
+}
+
+impl Convergence {
+    fn change(&mut self, peer: usize, store: &StoreKey, id: &str, name: &str) {
+        self.herd.command(peer, change(store.clone(), id, name));
+        self.last.insert((store.clone(), id.to_owned()), Some(name.to_owned()));
     }
-    for (number, deed) in deeds.iter().enumerate() {
-        herd.now = herd.now + Duration::from_millis(1);
+
+    /// An item's project is one of the records of `projects`; whoever edits it works on that project.
+    fn with_project(&mut self, peer: usize, store: &StoreKey) {
+        let Some(project) = &store.project else { return };
+        let projects = StoreKey::herd(SyncType::Projects);
+        let held = self.herd.peers[peer].stores().get(&projects, project);
+        if held.is_none_or(|record| record.deleted) {
+            self.change(peer, &projects, project, "made for an item");
+            self.herd.now = self.herd.now + Duration::from_millis(1);
+        }
+    }
+}
+
+impl StateMachineTest for Convergence {
+    type SystemUnderTest = Convergence;
+    type Reference = Deeds;
+
+    fn init_test(setting: &Setting) -> Convergence {
+        let mut herd = Herd::new(vec![PeerConfig::default(); setting.peers]);
+        for peer in 0..setting.peers {
+            herd.start(peer);
+            // Some join at once, some after others have said a few words.
+            for pick in setting.picks.iter().take(peer * 3) {
+                herd.step(|_| *pick);
+            }
+            herd.now = herd.now + Duration::from_millis(1);
+        }
+        Convergence { herd, last: BTreeMap::new(), deeds: 0 }
+    }
+
+    fn apply(mut test: Convergence, _: &Setting, deed: Deed) -> Convergence {
+        test.deeds += 1;
+        test.herd.now = test.herd.now + Duration::from_millis(1);
         match deed {
             Deed::Change { peer, store: kind, id } => {
-                let store = store(*kind);
-                with_project(&mut herd, *peer, &store);
-                herd.command(*peer, change(store, &format!("r{id}"), &format!("by {peer} in {number}")));
+                let store = store(kind);
+                test.with_project(peer, &store);
+                let name = format!("by {peer} in {}", test.deeds);
+                test.change(peer, &store, &format!("r{id}"), &name);
             }
             Deed::Delete { peer, store: kind, id } => {
                 // Items of a deleted project are nobody's business any more (section 8), so projects stay.
-                let store = store(*kind);
-                if store.kind != SyncType::Projects {
-                    herd.command(*peer, PeerCommand::Delete { store, id: format!("r{id}") });
+                let (store, id) = (store(kind), format!("r{id}"));
+                let held = test.herd.peers[peer].stores().get(&store, &id).is_some();
+                if store.kind != SyncType::Projects && held {
+                    test.herd.command(peer, PeerCommand::Delete { store: store.clone(), id: id.clone() });
+                    test.last.insert((store, id), None);
                 }
             }
             Deed::Cut { peer } => {
                 // An alpha that is lost in the middle of an answer is replaced by nobody (section 4, flow 11).
-                herd.settle();
-                herd.cut(*peer);
+                test.herd.settle();
+                test.herd.cut(peer);
             }
             Deed::Move { picks } => {
                 for pick in picks {
-                    herd.step(|_| *pick);
+                    test.herd.step(|_| pick);
                 }
             }
             Deed::Wait => {
-                herd.settle();
-                herd.pass(Duration::from_secs(6));
+                test.herd.settle();
+                test.herd.pass(Duration::from_secs(6));
             }
         }
+        test
     }
-    let mut picks = last_picks.iter().cycle().copied();
-    let mut moved = 0;
-    while herd.step(|_| picks.next().unwrap_or(0)) {
-        moved += 1;
-        assert!(moved < 200_000, "the herd finds no rest");
-    }
-    herd.pass(Duration::from_secs(6));
-    herd.settle();
-    herd
-}
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn a_herd_comes_to_hold_the_same_records(
-        (peers, deeds) in (2..=8usize).prop_flat_map(|peers| (Just(peers), prop::collection::vec(deed(peers), 0..40))),
-        last_picks in prop::collection::vec(any::<usize>(), 30),
-    ) {
-        let herd = run(peers, &deeds, &last_picks);
+    fn teardown(mut test: Convergence, setting: Setting) {
+        let herd = &mut test.herd;
+        let mut picks = setting.picks.iter().cycle().copied();
+        let mut moved = 0;
+        while herd.step(|_| picks.next().unwrap_or(0)) {
+            moved += 1;
+            assert!(moved < 200_000, "the herd finds no rest");
+        }
+        herd.pass(Duration::from_secs(6));
+        herd.settle();
         let first = herd.holdings(0);
-        for peer in 0..peers {
-            prop_assert!(herd.peers[peer].id().is_some(), "peer {} is there", peer);
-            prop_assert_eq!(&herd.holdings(peer), &first, "peer {} holds what peer 0 holds", peer);
+        for peer in 0..setting.peers {
+            assert!(herd.peers[peer].id().is_some(), "peer {peer} is there");
+            assert_eq!(herd.holdings(peer), first, "peer {peer} holds what peer 0 holds");
         }
         // Everybody knows of everybody, and of nobody else.
-        prop_assert_eq!(first.iter().filter(|record| record.starts_with("peers/")).count(), peers);
+        assert_eq!(first.iter().filter(|record| record.starts_with("peers/")).count(), setting.peers);
+        let stores = herd.peers[0].stores();
+        for ((store, id), name) in &test.last {
+            let held = stores.get(store, id).filter(|record| !record.deleted);
+            let held = held.and_then(|record| record.data.get("name")).and_then(|name| name.as_str());
+            assert_eq!(held, name.as_deref(), "{id} of {store:?} is what was written last");
+        }
     }
+}
+
+prop_state_machine! {
+    #![proptest_config(ProptestConfig {
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn a_herd_comes_to_hold_what_was_written_last(sequential 1..40 => Convergence);
 }

@@ -4,3 +4,4 @@ mod convergence;
 mod herd;
 mod peer;
 mod relay;
+mod story;

@@ -49,11 +49,13 @@ pub(super) struct Answers {
     ears: BTreeMap<(LinkId, String), Ear>,
     /// Links on which something was sent that may be answered in many ways.
     strange: Vec<LinkId>,
+    /// Links on which somebody under test said something that cannot be read: it may have been the answer.
+    unread: Vec<LinkId>,
 }
 
 impl Answers {
     pub(super) fn new(config: &MonitorConfig) -> Self {
-        Answers { slack: config.slack, ears: BTreeMap::new(), strange: Vec::new() }
+        Answers { slack: config.slack, ears: BTreeMap::new(), strange: Vec::new(), unread: Vec::new() }
     }
 
     fn ear(&mut self, link: LinkId, party: &Party) -> &mut Ear {
@@ -114,7 +116,7 @@ impl Answers {
 
     fn judge_overdue(&mut self, now: Time, limit: Duration, rulings: &mut Rulings) {
         for ((link, _), ear) in &mut self.ears {
-            if !ear.open || self.strange.contains(link) {
+            if !ear.open || self.strange.contains(link) || self.unread.contains(link) {
                 continue;
             }
             for asked in ear.asked.iter_mut().filter(|asked| !asked.answered && !asked.overdue) {
@@ -151,8 +153,10 @@ impl Monitor for Answers {
             _ => {}
         }
         let Some(message) = message(&seen.what) else {
-            if matches!(seen.what, What::Text { .. }) && !seen.from.under_test {
-                self.strange.push(seen.link);
+            match seen.what {
+                What::Text { .. } if !seen.from.under_test => self.strange.push(seen.link),
+                What::Text { .. } | What::Binary(_) => self.unread.push(seen.link),
+                _ => {}
             }
             return;
         };
@@ -212,7 +216,8 @@ impl Monitor for Answers {
 
     fn deadline(&self) -> Option<Time> {
         let limit = ANSWER + self.slack;
-        let open = self.ears.iter().filter(|((link, _), ear)| ear.open && !self.strange.contains(link));
+        let judged = |link: &LinkId| !self.strange.contains(link) && !self.unread.contains(link);
+        let open = self.ears.iter().filter(|((link, _), ear)| ear.open && judged(link));
         open.flat_map(|(_, ear)| &ear.asked)
             .filter(|asked| !asked.answered && !asked.overdue && DIRECT.contains(&asked.stem.as_str()))
             .map(|asked| asked.at + limit)

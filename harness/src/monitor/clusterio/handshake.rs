@@ -174,6 +174,7 @@ impl Handshakes {
             Some(message) => (message.kind, message.whole.clone()),
             None => ("", Value::Null),
         };
+        progress.excused |= read.is_none();
         // Whoever gives up may say so.
         if !progress.greeted && kind != "close" {
             let text = "a message was sent before `hello` had come";
@@ -207,6 +208,8 @@ impl Handshakes {
         } else if asks_or_tells {
             rulings.kept("CLUSTERIO-HS-11", client, at);
         }
+        // Under a shortened name it is a report as well.
+        progress.reports += u32::from(kind == "update_instances" && progress.ready > 0);
         let unasked = progress.ready > 0 && !progress.asked_since_ready;
         if kind == "update_instances_event" && progress.ready > 0 && self.alpha {
             progress.reports += 1;

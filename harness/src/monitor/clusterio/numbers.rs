@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use flowproof_reference::machine::{LinkId, Time};
 
 use super::{Message, message};
-use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen};
+use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen, What};
 
 /// A number of the other side so high that no series of one's own gets there by itself.
 const FAR: i64 = 100;
@@ -19,6 +19,8 @@ struct Series {
     sent: u64,
     /// Its first number went on where another connection stood.
     shared: bool,
+    /// What was said last had no number, or one that was used already: the next may be any.
+    lost: bool,
 }
 
 pub(super) struct Numbers {
@@ -58,18 +60,26 @@ impl Numbers {
 
 impl Monitor for Numbers {
     fn observe(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
-        let Some(message) = message(&seen.what) else { return };
-        let Some(seq) = message.seq else {
-            self.unnumbered(seen, message, rulings);
+        if !matches!(seen.what, What::Text { .. } | What::Binary(_)) {
+            return;
+        }
+        let key = (seen.link, seen.from.name.clone());
+        let read = message(&seen.what);
+        let Some((message, seq)) = read.and_then(|message| Some((message, message.seq?))) else {
+            self.series.entry(key).or_default().lost = true;
+            if let Some(message) = read {
+                self.unnumbered(seen, message, rulings);
+            }
             return;
         };
-        let key = (seen.link, seen.from.name.clone());
         let series = self.series.remove(&key).unwrap_or_default();
         let (party, at) = (seen.from, seen.at);
         let elsewhere = self.counts_elsewhere(party, seen.link, &series, seq);
         let actual = || message.whole.clone();
         let mut series = series;
+        let lost = std::mem::take(&mut series.lost);
         if message.kind.ends_with("_request") && !series.requests.insert(seq) {
+            series.lost = true;
             let text = format!("two requests of {} on this connection have the number {seq}", party.name);
             rulings.broken(
                 "CLUSTERIO-SEQ-1",
@@ -84,6 +94,7 @@ impl Monitor for Numbers {
         }
         let expected = series.last.map_or(1, |last| last.saturating_add(1));
         match (seq == expected, series.last) {
+            _ if lost || series.lost => {}
             (true, None) => rulings.kept("CLUSTERIO-SEQ-2", party, at),
             (true, Some(_)) => rulings.kept("CLUSTERIO-SEQ-3", party, at),
             (false, _) if elsewhere => {

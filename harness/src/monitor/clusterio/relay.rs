@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{Message, integer, message, results, sides};
 use crate::monitor::{Monitor, Rulings, Seen};
+use crate::pattern::json;
 
 /// Commands that the master passes on as they are.
 const FORWARDED: &[&str] =
@@ -46,6 +47,23 @@ pub(super) struct Relay {
     broadcasts: Vec<(String, Map<String, Value>, BTreeSet<LinkId>)>,
     /// Requests that assign an instance, by link and number: the instance, and whether they were answered.
     assignments: BTreeMap<(LinkId, i64), (i64, bool)>,
+}
+
+/// The same data: the order of members and the way in which a number is written do not count.
+fn alike(one: &Map<String, Value>, other: &Map<String, Value>) -> bool {
+    one.len() == other.len()
+        && one.iter().all(|(name, value)| other.get(name).is_some_and(|found| json::same(value, found)))
+}
+
+/// The data of an answer to a forwarded request as the catalogue has them.
+fn is_answer(stem: &str, data: &Map<String, Value>) -> bool {
+    let result = if stem == "send_rcon" { "result" } else { "seq" };
+    let holds = |name: &str| data.get(name).is_some_and(Value::is_string);
+    match data.len() {
+        1 => result == "seq",
+        2 => holds("error") || (result == "result" && holds("result")),
+        _ => false,
+    }
 }
 
 fn instance(data: &Map<String, Value>) -> Option<i64> {
@@ -112,7 +130,7 @@ impl Relay {
         match (&command.answer, command.passed) {
             (Some(answer), Some(_)) if FORWARDED.contains(&stem) => {
                 let told = results(message.data);
-                if told == *answer {
+                if alike(&told, answer) {
                     rulings.kept("CLUSTERIO-REQ-16", master, at);
                 } else {
                     let text = "the asker is told something else than the slave said";
@@ -154,7 +172,7 @@ impl Relay {
             rulings.broken("CLUSTERIO-EVT-6", master, at, text, "no output of it", actual());
         }
         let of_it = || self.outputs.iter().filter(|output| instance(output) == Some(id));
-        if of_it().any(|output| output == message.data) {
+        if of_it().any(|output| alike(output, message.data)) {
             rulings.kept("CLUSTERIO-EVT-5", master, at);
         } else if of_it().next().is_some() {
             let text = format!("output of {id} that its slave did not tell so");
@@ -168,7 +186,7 @@ impl Relay {
         }
         if BROADCAST.contains(&message.kind) {
             let same = |(kind, data, _): &&mut (String, Map<String, Value>, _)| {
-                kind == message.kind && data == message.data
+                kind == message.kind && alike(data, message.data)
             };
             match self.broadcasts.iter_mut().find(same) {
                 Some((.., links)) => {
@@ -189,6 +207,9 @@ impl Relay {
         for command in self.commands.iter_mut().filter(|command| command.passed == Some((seen.link, to))) {
             if message.kind == format!("{}_response", command.stem) {
                 command.answer = Some(results(message.data));
+                // What has not the form of an answer is an invalid message, and need not be passed on.
+                command.done |=
+                    FORWARDED.contains(&command.stem.as_str()) && !is_answer(&command.stem, message.data);
             }
         }
     }
@@ -199,7 +220,7 @@ impl Relay {
             let back = self
                 .broadcasts
                 .iter()
-                .find(|(kind, data, _)| kind == message.kind && data == message.data)
+                .find(|(kind, data, _)| kind == message.kind && alike(data, message.data))
                 .is_some_and(|(.., links)| links.len() == 1 && links.contains(&seen.link));
             if back {
                 let text = format!("a slave is told its own `{}`", message.kind);
@@ -225,7 +246,7 @@ impl Relay {
         let waiting =
             |command: &&mut Command| command.stem == stem && command.passed.is_none() && !command.done;
         if let Some(command) =
-            self.commands.iter_mut().filter(waiting).find(|command| command.data == *message.data)
+            self.commands.iter_mut().filter(waiting).find(|command| alike(&command.data, message.data))
         {
             command.passed = Some((seen.link, seq));
             rulings.kept("CLUSTERIO-REQ-15", master, at);

@@ -116,20 +116,29 @@ impl Answers {
             }
             _ if self.asked.iter().any(|one| one.store == store) => {
                 let message = "it is not addressed to the peer that sent the list";
-                let askers: Vec<&str> = self
-                    .asked
-                    .iter()
-                    .filter(|one| one.store == store)
-                    .map(|one| one.asker.as_str())
-                    .collect();
-                let expected = format!("the target {}", askers.join(" or "));
+                let asked = self.asked.iter_mut().filter(|one| one.store == store);
+                let askers: BTreeSet<String> = asked.map(|one| one.asker.clone()).collect();
+                let names = askers.iter().map(String::as_str).collect::<Vec<_>>().join(" or ");
+                let expected = format!("the target {names}");
                 rulings.broken(address, seen.from, seen.at, message, expected, actual(whole));
                 if askers.len() > 1 {
-                    // Which list it answers nobody can say.
+                    // Which list it answers nobody can say, nor what was announced of it.
+                    for one in self.asked.iter_mut().filter(|one| one.store == store) {
+                        (one.judged_sent, one.judged_wanted) = (true, true);
+                    }
                     return;
                 }
             }
             _ => return,
+        }
+        if let Some(asker) =
+            asker.as_deref().filter(|_| action != "missingItems" && action != "missingRecords")
+            && let Some(other) = self.meant_for(&store, asker, action, payload)
+        {
+            let message = format!("it answers the list of {other}, and is addressed to {asker}");
+            let expected = format!("the target {other}");
+            rulings.broken("COW-ALPHA-12", seen.from, seen.at, message, expected, actual(whole));
+            return;
         }
         let cow2 = self.cow2;
         let fits =
@@ -141,6 +150,19 @@ impl Answers {
             _ => asked.sent(seen, action, whole, cow2, rulings),
         }
         asked.agree(seen.from, seen.at, false, cow2, rulings);
+    }
+
+    /// Whose list an answer fits, when it asks its target, who sent a list too, for records that were never in that one.
+    fn meant_for(&self, store: &Store, asker: &str, action: &str, payload: &Value) -> Option<&str> {
+        let wishes = if action == "syncinfo" { "/syncinfo/IShallReceive" } else { "/list" };
+        let wished = ids(payload.pointer(wishes));
+        let names =
+            |one: &&Asked| one.store == *store && wished.iter().all(|id| one.entries.contains_key(id));
+        let mut theirs = self.asked.iter().filter(|one| one.store == *store && one.asker == asker).peekable();
+        if wished.is_empty() || theirs.peek().is_none() || theirs.any(|one| names(&one)) {
+            return None;
+        }
+        self.asked.iter().rev().find(names).map(|one| one.asker.as_str())
     }
 
     /// Nothing more will be seen, or time has passed.

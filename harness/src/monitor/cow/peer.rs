@@ -21,6 +21,8 @@ const LISTED: Duration = Duration::from_secs(3);
 const SEED: [&str; 6] = ["command", "newList", "syncinfo", "wantedList", "missingItems", "updatedRecord"];
 const COW2: [&str; 7] =
     ["command", "newList", "syncinfo", "wantedList", "missingRecords", "updatedRecord", "requestedRecords"];
+/// What the programs of 2015 and later say instead (section 8).
+const COW2_1: [&str; 2] = ["missingRecord", "requestedRecord"];
 
 struct Line {
     peer: Party,
@@ -152,6 +154,10 @@ impl Peers {
         rulings.kept("COW-LIST-6", seen.from, seen.at);
         signed(seen, whole, &own, &known.ids, rulings);
         let Some(action) = whole.get("action").and_then(Value::as_str) else { return };
+        if let Some(edition) = packed(whole.get("payload")) {
+            rulings.speaks_unknown(edition, seen.from, "its payload is packed");
+            return;
+        }
         if !self.known_action(seen, action, whole, rulings) {
             return;
         }
@@ -203,6 +209,10 @@ impl Peers {
             rulings.speaks(other, seen.from, &format!("it sends `{action}`"));
             return false;
         }
+        if COW2_1.contains(&action) {
+            rulings.speaks_unknown("cow2.1", seen.from, &format!("it sends `{action}`"));
+            return false;
+        }
         let expected = format!("one of {}", here.join(", "));
         rulings.broken("COW-MSG-4", seen.from, seen.at, message, expected, actual(whole));
         false
@@ -219,6 +229,21 @@ impl Peers {
             }
             line.answers.overdue(now, self.config.slack, &line.peer, rulings);
         }
+    }
+}
+
+/// The edition of a payload that is packed by LZW (section 8): as text, or as codes.
+fn packed(payload: Option<&Value>) -> Option<&'static str> {
+    match payload? {
+        // It begins like JSON, and has codes where it repeats itself.
+        Value::String(text) => (text.starts_with("{\"") && text.chars().any(|one| one as u32 > 0xff))
+            .then_some("cow2.2")
+            .filter(|_| serde_json::from_str::<Value>(text).is_err()),
+        Value::Array(codes) => {
+            let first: Vec<Option<u64>> = codes.iter().take(2).map(Value::as_u64).collect();
+            (first == [Some(u64::from(b'{')), Some(u64::from(b'"'))]).then_some("cow2.3")
+        }
+        _ => None,
     }
 }
 
@@ -341,6 +366,14 @@ impl Line {
         let (Some(id), Some(store)) = (record_id(record.get("_id")), store(payload)) else { return };
         if store.0 == "peers" {
             if id == own {
+                let wanted = self
+                    .wanted
+                    .iter()
+                    .any(|(at, of, ids)| *of == store && ids.contains(own) && seen.at.since(*at) <= GIVEN);
+                let one = whole.get("action").and_then(Value::as_str) == Some("updatedRecord");
+                if cow2 && one && wanted && self.announced {
+                    rulings.speaks("seed", seen.from, "it answers `wantedList` with `updatedRecord`");
+                }
                 self.announced = true;
                 let family = record.pointer("/data/family").and_then(Value::as_str) == Some("alpha");
                 let created = record.get("created").and_then(Value::as_f64);
@@ -350,7 +383,19 @@ impl Line {
         }
         let recent = self.wanted.iter().filter(|(at, of, _)| *of == store && seen.at.since(*at) <= GIVEN);
         let mut asked = recent.peekable();
-        if cow2 || asked.peek().is_none() {
+        if asked.peek().is_none() {
+            return;
+        }
+        if cow2 {
+            // Programs of cow2 put what is wanted into one message, whatever else they say at that moment.
+            let wanted = asked.any(|(_, _, ids)| ids.contains(&id));
+            let updated = timestamp(record.get("updated"));
+            let versions = known.given.of(&store, &id);
+            let given = versions.iter().any(|version| version.updated == updated)
+                && versions.iter().all(|version| !version.deltas);
+            if wanted && given && whole.get("action").and_then(Value::as_str) == Some("updatedRecord") {
+                rulings.speaks("seed", seen.from, "it answers `wantedList` with `updatedRecord`");
+            }
             return;
         }
         if asked.any(|(_, _, ids)| ids.contains(&id)) {

@@ -15,11 +15,13 @@ use crate::pattern::json;
 
 /// A routed message arrives within this time (section 3.5).
 const ROUTED: Duration = Duration::from_secs(1);
+/// So many messages under way are a flood, which takes as long as it takes (section 5): a relay has this time for them.
+const FLOOD: (usize, Duration) = (64, Duration::from_secs(10));
 /// `peerGone` arrives within this time after a connection ended (section 3.5).
 const GONE: Duration = Duration::from_secs(2);
 /// How long the end of a connection may take to reach us after others were told of it.
 const SEEN_LATER: Duration = Duration::from_millis(400);
-/// Connections so far apart are in a certain order.
+/// Connections so far apart, and the allowance, are in a certain order: we see them open later than they are.
 const APART: Duration = Duration::from_millis(10);
 /// Messages up to this size are owed within [`ROUTED`]; longer ones have a flow of their own.
 const PROMPT: usize = 64 << 10;
@@ -135,10 +137,38 @@ pub(super) struct Relay {
     last_ids: BTreeMap<String, String>,
 }
 
-fn hash(text: &str) -> u64 {
+/// The same for texts that are the same JSON value: a relay may write a message in its own way.
+fn hash(text: &str, value: Option<&Value>) -> u64 {
     let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
+    match value {
+        Some(value) => hash_value(value, &mut hasher),
+        None => text.hash(&mut hasher),
+    }
     hasher.finish()
+}
+
+fn hash_value(value: &Value, hasher: &mut DefaultHasher) {
+    match value {
+        Value::Null => 0u8.hash(hasher),
+        Value::Bool(bool) => bool.hash(hasher),
+        // Not by its digits: 1 and 1.0 are one number.
+        Value::Number(number) => (number.as_f64().unwrap_or(0.0) + 0.0).to_bits().hash(hasher),
+        Value::String(text) => text.hash(hasher),
+        Value::Array(items) => {
+            items.len().hash(hasher);
+            items.iter().for_each(|item| hash_value(item, hasher));
+        }
+        Value::Object(members) => {
+            // In whatever order they stand.
+            let sum = members.iter().fold(0u64, |sum, (key, value)| {
+                let mut hasher = DefaultHasher::new();
+                key.hash(&mut hasher);
+                hash_value(value, &mut hasher);
+                sum.wrapping_add(hasher.finish())
+            });
+            sum.hash(hasher);
+        }
+    }
 }
 
 impl Relay {
@@ -177,7 +207,7 @@ impl Relay {
         }
         let value = parsed.ok();
         let (debt, owed) = self.debt(seen.link, &kind, text, value);
-        let content = Content::Text(hash(text), value.cloned());
+        let content = Content::Text(hash(text, value), value.cloned());
         self.remember(seen, kind, content, debt, owed);
     }
 
@@ -455,7 +485,7 @@ impl Relay {
         }
         let Some(own) = self.lines.get(&seen.link) else { return };
         let rank = |id: &str| (id.len(), id.to_owned());
-        let earlier = others.iter().filter(|line| own.opened_at.since(line.opened_at) >= APART);
+        let earlier = others.iter().filter(|line| own.opened_at.since(line.opened_at) >= APART + self.slack);
         for line in earlier {
             if line.id.as_deref().is_some_and(|known| rank(known) > rank(id)) {
                 let message = format!(
@@ -523,16 +553,13 @@ impl Relay {
     fn find(&self, link: LinkId, text: &str, value: Option<&Value>) -> Option<usize> {
         let first = self.sent.front()?.number;
         let at = |number: &u64| usize::try_from(number - first).ok().filter(|place| *place < self.sent.len());
-        let mut same_text: Vec<usize> =
-            self.by_text.get(&hash(text)).into_iter().flatten().filter_map(at).collect();
-        if same_text.is_empty() {
-            let value = value?;
-            let equal = |sent: &Sent| match &sent.content {
-                Content::Text(_, Some(known)) => same(known, value),
-                _ => false,
-            };
-            same_text = (0..self.sent.len()).filter(|place| equal(&self.sent[*place])).collect();
-        }
+        let equal = |place: &usize| match (&self.sent[*place].content, value) {
+            (Content::Text(_, Some(known)), Some(value)) => same(known, value),
+            (Content::Text(_, None), None) => true,
+            _ => false,
+        };
+        let alike = self.by_text.get(&hash(text, value)).into_iter().flatten();
+        let same_text: Vec<usize> = alike.filter_map(at).filter(equal).collect();
         let due = |place: &&usize| {
             let sent = &self.sent[**place];
             let here = match sent.kind {
@@ -755,8 +782,13 @@ impl Relay {
         }
     }
 
+    /// How long a message may be under way.
+    fn patience(&self) -> Duration {
+        if self.owing.len() > FLOOD.0 { FLOOD.1 } else { ROUTED }
+    }
+
     fn overdue(&mut self, now: Time, rulings: &mut Rulings) {
-        let limit = ROUTED + self.slack;
+        let limit = self.patience() + self.slack;
         let first = self.sent.front().map_or(0, |sent| sent.number);
         for number in self.owing.clone() {
             let place = usize::try_from(number - first).unwrap_or(usize::MAX);
@@ -830,6 +862,10 @@ impl Relay {
 impl Monitor for Relay {
     fn observe(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
         let Some((relay, peer, from_relay)) = sides(seen) else { return };
+        if from_relay && matches!(seen.what, What::Text { .. }) {
+            // What it is at work on may be among what comes next.
+            self.worked_at = seen.at;
+        }
         self.overdue(seen.at - Duration::from_nanos(1), rulings);
         match &seen.what {
             What::Opened { .. } => {
@@ -886,7 +922,7 @@ impl Monitor for Relay {
         let first = self.sent.front().map_or(0, |sent| sent.number);
         let place = self.owing.first().and_then(|number| usize::try_from(number - first).ok());
         let oldest = place.and_then(|place| self.sent.get(place));
-        let sent = oldest.map(|sent| sent.at.max(self.worked_at) + ROUTED).into_iter();
+        let sent = oldest.map(|sent| sent.at.max(self.worked_at) + self.patience()).into_iter();
         let leaves = self.leaves.iter().map(|leave| leave.at + GONE);
         let doubtful = self.doubtful.iter().map(|(_, _, at)| *at + SEEN_LATER);
         sent.chain(leaves).chain(doubtful).min().map(|at| at + self.slack + nano)

@@ -80,6 +80,8 @@ pub(super) struct Relay {
     last: BTreeMap<(LinkId, LinkId), u64>,
     /// Forms of the address by which a packet was delivered in time.
     worked: BTreeSet<Form>,
+    /// Who sent a packet of the server's own types to the server.
+    for_server: BTreeSet<(LinkId, String)>,
 }
 
 impl Relay {
@@ -94,6 +96,7 @@ impl Relay {
             next: 0,
             last: BTreeMap::new(),
             worked: BTreeSet::new(),
+            for_server: BTreeSet::new(),
         }
     }
 
@@ -107,6 +110,9 @@ impl Relay {
             return;
         };
         if envelope.to.contains(&"server") && envelope.to.len() == 1 {
+            if matches!(envelope.kind, "metadata" | "changes") {
+                self.for_server.insert((seen.link, envelope.kind.to_owned()));
+            }
             return;
         }
         let mut named = BTreeSet::new();
@@ -201,6 +207,13 @@ impl Relay {
             return;
         }
         if own {
+            // What was meant for the server is not to be relayed whatever its type, which the flows judge.
+            let sender = self.links.iter().find(|(_, link)| link.token.as_deref() == Some(packet.from));
+            let sent_to_it =
+                sender.is_some_and(|(id, _)| self.for_server.contains(&(*id, packet.kind.to_owned())));
+            if sent_to_it {
+                return;
+            }
             rulings.broken(
                 "HANGOUT-RELAY-9",
                 seen.from,
@@ -321,7 +334,9 @@ impl Relay {
             }
             let wrapped =
                 ["to", "packet"].into_iter().find(|name| whole.get(name).is_some() && *name != kind);
-            if let Some(name) = wrapped.filter(|_| !sent.like_envelope) {
+            if wrapped.is_none() {
+                rulings.kept("HANGOUT-RELAY-3", seen.from, seen.at);
+            } else if let Some(name) = wrapped.filter(|_| !sent.like_envelope) {
                 let message = format!("a relayed packet carries the envelope's `{name}`");
                 rulings.broken(
                     "HANGOUT-RELAY-3",
@@ -353,7 +368,11 @@ impl Relay {
         }
         // Whoever has not read its token yet can be heard all the same (6.37).
         let early = self.sent.iter().any(|sent| same(sent) && meant(sent) && token(sent).is_none());
-        if early || self.links.values().any(|link| link.unclear) {
+        // Whose packets nobody can read may have sent anything; what others sent is known.
+        let sender = self.links.values().find(|link| link.token.as_deref() == Some(from));
+        let doubtful =
+            sender.map_or_else(|| self.links.values().any(|link| link.unclear), |link| link.unclear);
+        if early || doubtful {
             return;
         }
         let mut say = |id: &'static str, message: &str, expected: &str| {

@@ -358,7 +358,8 @@ impl Sync {
     /// Rules on the lists by themselves.
     fn set_rules(&self, seen: &Seen<'_>, lists: &Lists, whole: &Value, rulings: &mut Rulings) {
         // Where something has happened, it is the name that is missing.
-        let owed = self.due.iter().any(|due| due.since < seen.at);
+        let perhaps = |writes: &Writes| writes.maybe_at.is_some_and(|at| seen.at.since(at) <= self.limit());
+        let owed = self.due.iter().any(|due| due.since < seen.at) || self.writes.values().any(perhaps);
         if lists.opened.is_empty() && lists.closed.is_empty() && lists.properties.is_empty() && !owed {
             rulings.broken(
                 "HANGOUT-SYNC-7",
@@ -674,7 +675,8 @@ impl Sync {
             entries.difference(&present).map(|token| (*token, "has an entry and is not in `indexes`"));
         let odd = without
             .chain(beyond.filter(|(token, _)| !lives(token)))
-            .find(|(token, _)| !self.excused.contains(*token));
+            // Those who were told as gone have no entry; that they are in the list is judged above, where they are known.
+            .find(|(token, _)| !self.excused.contains(*token) && !here.closed.contains(*token));
         if let Some((token, what)) = odd {
             let expected = "an entry in `properties` for each live connection, and for no other";
             say("HANGOUT-META-5", format!("{token} {what}"), expected);
@@ -889,6 +891,8 @@ impl Monitor for Sync {
         self.overdue(seen.at, rulings);
         let Some((server, client, from_server)) = sides(seen) else { return };
         match &seen.what {
+            // Whoever asks may be let in, and told of, before that is seen here.
+            What::Requested { .. } => self.last_move = Some(seen.at),
             What::Opened { .. } => self.opened(seen, client, server),
             What::Closing { .. } | What::Closed => self.over(seen.at, seen.link),
             What::Stalled => {

@@ -625,7 +625,10 @@ impl Audience {
                         && !self.moving(user)
                 })
         });
-        let mut missing: BTreeSet<LinkId> = members.map(|(link, _)| *link).collect();
+        // The answer by HTTP may come after all copies.
+        let told = |link: LinkId| self.delivered.contains(&(link, what.0.clone()));
+        let mut missing: BTreeSet<LinkId> =
+            members.map(|(link, _)| *link).filter(|link| !told(*link)).collect();
         // Of several connections of one user it is enough that one is told (section 3.3).
         missing.retain(|link| {
             let user = self.lines.get(link).and_then(|line| line.user.clone());

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use flowproof_reference::machine::Time;
+use serde_json::Value;
 
 use super::{Message, ends, message, same_id};
-use crate::monitor::{Monitor, Rulings, Seen};
+use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen};
 
 /// The verbs that are acknowledged.
 const ACKNOWLEDGED: [&str; 5] = ["MESSAGE", "GETCERTIFICATE", "CERTIFICATE", "GETKEY", "KEY"];
@@ -20,16 +21,40 @@ struct Sent {
     to: SocketAddr,
 }
 
-#[derive(Default)]
 pub(super) struct Acks {
+    /// In this edition messages have ids.
+    knows_ids: bool,
     sent: Vec<Sent>,
     /// What each socket has sent to watched nodes: the verbs.
     verbs: BTreeMap<SocketAddr, BTreeSet<String>>,
+    /// How many ACKs went from a watched socket to one of ours.
+    acks: BTreeMap<(SocketAddr, SocketAddr), usize>,
+    /// The first ACK on that way that fits no message.
+    doubtful: BTreeMap<(SocketAddr, SocketAddr), Doubtful>,
+}
+
+/// An ACK that fits no message.
+struct Doubtful {
+    by: Party,
+    at: Time,
+    id: Option<String>,
+    ack: Value,
 }
 
 impl Acks {
-    fn acknowledged(&self, seen: &Seen<'_>, ack: &Message<'_>, rulings: &mut Rulings) {
+    pub(super) fn new(config: &MonitorConfig) -> Acks {
+        Acks {
+            knows_ids: config.edition != "seed",
+            sent: Vec::new(),
+            verbs: BTreeMap::new(),
+            acks: BTreeMap::new(),
+            doubtful: BTreeMap::new(),
+        }
+    }
+
+    fn acknowledged(&mut self, seen: &Seen<'_>, ack: &Message<'_>, rulings: &mut Rulings) {
         let Some((from, to)) = ends(seen) else { return };
+        *self.acks.entry((from, to)).or_default() += 1;
         let by = seen.from;
         let actual = || ack.whole.clone();
         let id = ack.text("msg_id");
@@ -68,14 +93,44 @@ impl Acks {
         let verbs = self.verbs.get(&to);
         let others = |verb: &String| !ACKNOWLEDGED.contains(&verb.as_str()) && verb != "HELLO";
         if asked && verbs.is_some_and(|verbs| !verbs.iter().any(others)) {
-            let message = match id {
-                Some(id) => format!("the ACK is for {id}, and nothing of that id was sent"),
-                None => "the ACK does not say what it is for, and every message had an id".to_owned(),
-            };
-            rulings.broken("PTPCHAT-ACK-8", by, seen.at, message, "the id of the message", actual());
+            let id = id.map(str::to_owned);
+            self.doubtful.entry((from, to)).or_insert_with(|| Doubtful {
+                by: by.clone(),
+                at: seen.at,
+                id,
+                ack: ack.whole.clone(),
+            });
         } else if verbs.is_some_and(|verbs| verbs.iter().all(|verb| verb == "HELLO")) {
             let message = "an ACK came to somebody who had sent nothing but HELLO";
             rulings.broken("PTPCHAT-HELLO-5", by, seen.at, message, "no ACK for HELLO", actual());
+        }
+    }
+
+    /// An ACK that fits no message, to somebody who sent HELLO and messages. Where there are no more ACKs than messages,
+    /// it was for one of them.
+    fn judge(&self, doubtful: &Doubtful, messages: usize, acks: usize, rulings: &mut Rulings) {
+        let Doubtful { by, at, id, ack } = doubtful;
+        if acks > messages {
+            let message =
+                format!("{acks} ACKs came for {messages} messages, and HELLO was all that was sent besides");
+            rulings.broken("PTPCHAT-HELLO-5", by, *at, message, "no ACK for HELLO", ack.clone());
+            return;
+        }
+        let expected = "the id of the message";
+        match id {
+            Some(id) => {
+                let message = format!("the ACK is for {id}, and nothing of that id was sent");
+                rulings.broken("PTPCHAT-ACK-8", by, *at, message, expected, ack.clone());
+            }
+            None => {
+                let message = "the ACK does not say what it is for, and every message had an id";
+                if self.knows_ids {
+                    rulings.broken("PTPCHAT-ACK-8", by, *at, message, expected, ack.clone());
+                } else {
+                    // The seed's ACK has no content at all; ids of messages came with the next revision.
+                    rulings.tolerated("PTPCHAT-ACK-8", by, *at, message, expected, ack.clone());
+                }
+            }
         }
     }
 }
@@ -83,11 +138,8 @@ impl Acks {
 impl Monitor for Acks {
     fn observe(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
         let Some(said) = message(&seen.what) else { return };
-        if seen.from.under_test {
-            if said.verb == "ACK" {
-                self.acknowledged(seen, &said, rulings);
-            }
-            return;
+        if seen.from.under_test && said.verb == "ACK" {
+            self.acknowledged(seen, &said, rulings);
         }
         let Some((from, to)) = ends(seen).filter(|_| seen.to.under_test) else { return };
         self.verbs.entry(from).or_default().insert(said.verb.to_owned());
@@ -96,7 +148,11 @@ impl Monitor for Acks {
         }
     }
 
-    fn finish(&mut self, now: Time, rulings: &mut Rulings) {
-        let _ = (now, rulings);
+    fn finish(&mut self, _now: Time, rulings: &mut Rulings) {
+        for (&(node, other), doubtful) in &self.doubtful {
+            let messages = self.sent.iter().filter(|sent| sent.from == other && sent.to == node).count();
+            let acks = self.acks.get(&(node, other)).copied().unwrap_or_default();
+            self.judge(doubtful, messages, acks, rulings);
+        }
     }
 }

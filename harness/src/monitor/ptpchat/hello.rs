@@ -17,6 +17,8 @@ const SHORTEST: Duration = Duration::from_millis(400);
 const ONE_LOST: Duration = Duration::from_millis(4500);
 /// Gaps that must have been seen before any of them is judged.
 const GAPS: usize = 5;
+/// Sockets that are greeted beyond which the gaps are not judged.
+const CROWD: usize = 50;
 /// How long our own greetings may pause without being taken for the end of them.
 const OUR_PAUSE: Duration = Duration::from_millis(1800);
 /// Silence after which nobody need be greeted, and after which nobody may be who is not configured (section 3.7).
@@ -33,6 +35,8 @@ struct Line {
     last: Option<Time>,
     /// The gaps between two greetings in times when the other end greeted too, each with its end.
     gaps: Vec<(Duration, Time)>,
+    /// Both ends are watched: nobody knows whom they were told of.
+    live: bool,
     silence_told: bool,
     /// The other end has closed its socket.
     closed: bool,
@@ -57,6 +61,7 @@ impl Hello {
             theirs: None,
             last: None,
             gaps: Vec::new(),
+            live: false,
             silence_told: false,
             closed: false,
         })
@@ -66,10 +71,11 @@ impl Hello {
         let Some((from, to)) = ends(seen) else { return };
         let (at, slack) = (seen.at, self.config.slack);
         let line = self.line(from, to, seen.from);
+        line.live |= seen.to.under_test;
         let last = line.last.replace(at);
         let Some((theirs, since)) = line.theirs else { return };
         let silent = at.since(theirs);
-        if silent > FORGOTTEN + slack && !std::mem::replace(&mut line.silence_told, true) {
+        if silent > FORGOTTEN + slack && !line.live && !std::mem::replace(&mut line.silence_told, true) {
             let message = format!("a machine that had been silent for {} s was greeted", silent.as_secs());
             let expected = "no greeting 130 s after the last sign of life";
             rulings.broken("PTPCHAT-HELLO-12", seen.from, at, message, expected, Value::Null);
@@ -80,6 +86,16 @@ impl Hello {
         {
             line.gaps.push((at.since(last), at));
         }
+    }
+
+    fn was_greeted(&mut self, seen: &Seen<'_>) {
+        let Some((from, to)) = ends(seen) else { return };
+        let at = seen.at;
+        let line = self.line(to, from, seen.to);
+        line.theirs = match line.theirs {
+            Some((last, since)) if at.since(last) <= OUR_PAUSE => Some((at, since)),
+            _ => Some((at, at)),
+        };
     }
 
     fn content(&mut self, seen: &Seen<'_>, hello: &Message<'_>, rulings: &mut Rulings) {
@@ -145,29 +161,28 @@ impl Monitor for Hello {
             return;
         }
         let Some(seen_message) = message(&seen.what) else { return };
-        match (seen_message.verb, seen.from.under_test) {
-            ("HELLO", true) => {
-                self.content(seen, &seen_message, rulings);
-                self.greeted(seen, rulings);
+        match seen_message.verb {
+            "HELLO" => {
+                if seen.from.under_test {
+                    self.content(seen, &seen_message, rulings);
+                    self.greeted(seen, rulings);
+                }
+                // On live traffic both ends are watched.
+                if seen.to.under_test {
+                    self.was_greeted(seen);
+                }
             }
-            ("HELLO", false) if seen.to.under_test => {
-                let Some((from, to)) = ends(seen) else { return };
-                let at = seen.at;
-                let line = self.line(to, from, seen.to);
-                line.theirs = match line.theirs {
-                    Some((last, since)) if at.since(last) <= OUR_PAUSE => Some((at, since)),
-                    _ => Some((at, at)),
-                };
-            }
-            ("ROUTING", true) => self.routing(seen, &seen_message, rulings),
+            "ROUTING" if seen.from.under_test => self.routing(seen, &seen_message, rulings),
             _ => {}
         }
     }
 
     fn finish(&mut self, now: Time, rulings: &mut Rulings) {
         let slack = self.config.slack;
+        // Where very many are greeted, gaps tell how busy the machine is that all of them share.
+        let crowd = self.lines.len() > CROWD;
         for line in self.lines.values() {
-            if line.gaps.len() >= GAPS {
+            if line.gaps.len() >= GAPS && !crowd {
                 line.judge(slack, rulings);
             }
             line.judge_silence(now, slack, rulings);
@@ -179,7 +194,7 @@ impl Line {
     /// Somebody stopped greeting long ago, and reads on.
     fn judge_silence(&self, now: Time, slack: Duration, rulings: &mut Rulings) {
         let (Some((theirs, _)), Some(last)) = (self.theirs, self.last) else { return };
-        if self.closed || self.silence_told || now.since(theirs) <= FORGOTTEN + slack {
+        if self.closed || self.live || self.silence_told || now.since(theirs) <= FORGOTTEN + slack {
             return;
         }
         if last + LONGEST + slack < theirs + PATIENCE {
@@ -205,9 +220,24 @@ impl Line {
             Some(_) => {}
             None => rulings.kept("PTPCHAT-HELLO-2", &self.by, self.gaps[0].1),
         }
+        // However greetings are held up on their way, many in a short time were sent in a short time.
+        let all: Duration = self.gaps.iter().map(|(gap, _)| *gap).sum();
+        let crowded = all + slack < SHORTEST * u32::try_from(self.gaps.len()).unwrap_or(u32::MAX);
         // One short gap follows from one that was held up on its way.
         let short: Vec<_> = self.gaps.iter().filter(|(gap, _)| *gap + slack < SHORTEST).collect();
         match short.first() {
+            _ if crowded => {
+                let message = format!("{} HELLOs in {:.2} s", self.gaps.len(), all.as_secs_f64());
+                let at = self.gaps.last().map_or(Time::ZERO, |(_, at)| *at);
+                rulings.broken(
+                    "PTPCHAT-HELLO-3",
+                    &self.by,
+                    at,
+                    message,
+                    "at least 0.5 s between two",
+                    Value::Null,
+                );
+            }
             Some((gap, at)) if short.len() > 1 => {
                 let message = format!("only {:.2} s passed between two HELLOs", gap.as_secs_f64());
                 rulings.broken("PTPCHAT-HELLO-3", &self.by, *at, message, "at least 0.5 s", Value::Null);

@@ -22,7 +22,7 @@ pub fn monitors(config: &MonitorConfig) -> Vec<Box<dyn Monitor>> {
     vec![
         Box::new(wire::Wire::new(config)),
         Box::new(hello::Hello::new(config.clone())),
-        Box::new(ack::Acks::default()),
+        Box::new(ack::Acks::new(config)),
         Box::new(connect::Connects::new(config)),
     ]
 }

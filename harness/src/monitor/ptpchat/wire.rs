@@ -92,8 +92,20 @@ impl Monitor for Wire {
         if self.datagrams {
             self.junk(seen, rulings);
         }
-        let What::Text { text, json } = &seen.what else { return };
         if !seen.from.under_test {
+            return;
+        }
+        if let What::Raw(fault) = &seen.what
+            && !self.datagrams
+        {
+            let message = format!("the stream cannot be read: {}", String::from_utf8_lossy(fault));
+            let expected = "a length of four bytes, most significant first, before each message";
+            rulings.broken("PTPCHAT-TCP-1", seen.from, seen.at, message, expected, Value::Null);
+            return;
+        }
+        let What::Text { text, json } = &seen.what else { return };
+        // An empty frame keeps the stream open.
+        if !self.datagrams && text.is_empty() {
             return;
         }
         match json {

@@ -42,8 +42,8 @@ pub(super) enum Expect {
 /// A step that waits.
 #[derive(Debug)]
 pub(super) struct Expectation {
-    /// Something stands first in the queue that neither fits nor may be skipped.
-    blocked: bool,
+    /// Something stands first in the queue that neither fits nor may be skipped, and this much of it fits.
+    blocked: Option<f64>,
     /// Nobody else wants what blocks it either.
     failed: bool,
 }
@@ -242,7 +242,7 @@ impl Shared {
 
     pub(super) fn register(&mut self) -> u64 {
         self.next_expectation += 1;
-        self.expectations.insert(self.next_expectation, Expectation { blocked: false, failed: false });
+        self.expectations.insert(self.next_expectation, Expectation { blocked: None, failed: false });
         self.next_expectation
     }
 
@@ -250,8 +250,8 @@ impl Shared {
         self.expectations.remove(&id);
     }
 
-    /// Notes whether an expectation is blocked; tells whether it was given up.
-    pub(super) fn mark(&mut self, id: u64, blocked: bool) -> bool {
+    /// Notes whether an expectation is blocked, and how much of it fits what is in its way; tells whether it was given up.
+    pub(super) fn mark(&mut self, id: u64, blocked: Option<f64>) -> bool {
         match self.expectations.get_mut(&id) {
             Some(expectation) => {
                 expectation.blocked = blocked;
@@ -261,16 +261,22 @@ impl Shared {
         }
     }
 
-    /// Gives up every expectation whose way is blocked by something that nobody wants. True when there was one.
+    /// Gives up an expectation whose way is blocked by something that nobody wants. Of several that wait side by side it
+    /// is the one that the message in its way comes nearest to. True when there was one.
     pub(super) fn fail_blocked(&mut self) -> bool {
-        let mut any = false;
-        for expectation in self.expectations.values_mut() {
-            if expectation.blocked && !expectation.failed {
-                expectation.failed = true;
-                any = true;
+        let open = self.expectations.values_mut().filter(|expectation| !expectation.failed);
+        let mut nearest: Option<(f64, &mut Expectation)> = None;
+        for expectation in open {
+            let Some(like) = expectation.blocked else { continue };
+            if nearest.as_ref().is_none_or(|(best, _)| like > *best) {
+                nearest = Some((like, expectation));
             }
         }
-        any
+        if let Some((_, expectation)) = nearest {
+            expectation.failed = true;
+            return true;
+        }
+        false
     }
 
     /// Looks for what a waiting step wants: `Some(Ok)` it was taken, `Some(Err)` something else stands in its way.
@@ -290,9 +296,12 @@ impl Shared {
                 *scope.bindings.borrow_mut() = bound;
                 Some(Ok(arrived))
             }
-            Scan::Blocked(place) => self.mark(id, true).then_some(Err(place)),
+            Scan::Blocked(place) => {
+                let like = likeness(expect, &self.links[link].inbox[place].what, &scope.bindings.borrow());
+                self.mark(id, Some(like)).then_some(Err(place))
+            }
             Scan::Nothing => {
-                self.mark(id, false);
+                self.mark(id, None);
                 None
             }
         }
@@ -425,7 +434,7 @@ fn missing(
 ) -> Stop {
     if let Some((participant, heard)) = shared.stimulated
         && shared.links[link].watched == participant
-        && shared.links[link].received == heard
+        && shared.received_from(participant) == heard
         && scope.driver_is_a_guess(shared)
     {
         let name = &shared.cast[participant].name;

@@ -38,7 +38,7 @@ pub const MESSAGE_LIMIT: usize = 8 << 20;
 /// How long connections may take to end after a flow.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// More messages than this in one flow is a flood; nothing is judged any more.
-const FLOOD: u64 = 50_000;
+const FLOOD: u64 = 20_000;
 /// Characters of a message that are handed to the transcript; it keeps less.
 const TRANSCRIBED: usize = 4000;
 /// Different findings that one flow may report.
@@ -195,6 +195,7 @@ pub(crate) struct Shared {
     missed: usize,
     /// The target was seen to serve in this flow.
     serves: bool,
+    /// Who was told to do something last, and how many messages it had sent by then.
     stimulated: Option<(usize, u64)>,
     /// Programs under test that have ended, and whether they say that all went well.
     exits: BTreeMap<usize, bool>,
@@ -480,6 +481,11 @@ impl Shared {
         (self.received > FLOOD).then_some(Ending::Flooded(text))
     }
 
+    /// Messages of a participant under test, on all its connections.
+    fn received_from(&self, participant: usize) -> u64 {
+        self.links.iter().filter(|link| link.watched == participant).map(|link| link.received).sum()
+    }
+
     /// How the harness's ends read.
     pub(crate) fn framing(&self) -> Framing {
         self.protocol.settings.transport(&self.plan.settings.edition).framing(MESSAGE_LIMIT)
@@ -590,6 +596,10 @@ impl Shared {
                     // Whoever waits for the answer is to see that there will be none.
                     self.arrived(index, Arrival::Ended, false);
                 }
+            }
+            // An empty frame says nothing: it keeps a stream open.
+            WireEvent::Text(bytes) if bytes.is_empty() && matches!(link.end, LinkEnd::Frames(_)) => {
+                self.heard = true;
             }
             WireEvent::Text(bytes) => self.text(index, &bytes),
             WireEvent::Binary(bytes) => {

@@ -653,6 +653,7 @@ fn dial(
     let link = shared.new_link(who, watched, true, end, target.clone());
     shared.current[who] = Some(link);
     let id = shared.links[link].id;
+    shared.observe(link, false, &What::Requested { target: &target });
     shared.outputs.push_back(Output::Dial(id));
     shared.note(link, false, format!("connects to {target}"));
     shared.last_cause = shared.now;
@@ -1281,7 +1282,7 @@ async fn either(
         }
         let timed = guards.iter().any(|guard| guard.may_still_hold(shared));
         let blocked = !timed && guards.iter().any(|guard| guard.is_blocked(shared, scope));
-        shared.mark(id, blocked).then_some(None)
+        shared.mark(id, blocked.then_some(0.0)).then_some(None)
     })
     .await;
     shared.borrow_mut().unregister(id);
@@ -1541,8 +1542,7 @@ fn does(
         order.with =
             generate(with, &mut bindings, &mut shared.rng).map_err(|error| scope.broken_flow(step, error))?;
     }
-    let received = shared.current[one].map_or(0, |link| shared.links[link].received);
-    shared.stimulated = Some((one, received));
+    shared.stimulated = Some((one, shared.received_from(one)));
     shared.last_cause = shared.now;
     shared.outputs.push_back(Output::Stimulus(one, order));
     Ok(())

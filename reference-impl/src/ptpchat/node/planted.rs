@@ -151,6 +151,10 @@ impl Node {
         message: &Message,
         out: &mut Out,
     ) {
+        if self.has(Fault::DiesOnChannel) && matches!(message, Message::Channel(_)) {
+            self.die(out);
+            return;
+        }
         let (fault, msg_id) = match message {
             Message::Ack { msg_id } => (Fault::AcksAck, *msg_id),
             Message::Channel(news) => (Fault::AcksChannel, news.ids.msg_id),
