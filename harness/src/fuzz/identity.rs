@@ -76,6 +76,13 @@ impl fmt::Display for Identity {
 }
 
 impl Identity {
+    /// True for what is the same when it shows again: whoever dies serves nobody, and which of the two is seen first is a
+    /// matter of chance.
+    pub fn is_like(&self, other: &Identity) -> bool {
+        let gone = |oracle| matches!(oracle, Oracle::Crash | Oracle::Liveness | Oracle::Hang);
+        self == other || (self.rule == other.rule && gone(self.oracle) && gone(other.oracle))
+    }
+
     /// One that is about the target as a whole.
     pub fn of_target(oracle: Oracle, rule: &str) -> Identity {
         Identity {

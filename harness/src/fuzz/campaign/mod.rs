@@ -550,7 +550,7 @@ impl Board<'_> {
         again: &mut dyn FnMut(&Case) -> Option<FlowResult>,
     ) {
         let shows = |result: &FlowResult| {
-            findings(result, &self.kinds).into_iter().any(|(known, _)| known == identity)
+            findings(result, &self.kinds).into_iter().any(|(known, _)| known.is_like(&identity))
         };
         let mut standing = Standing::Confirmed;
         let mut shown = (0, 0);
@@ -582,8 +582,10 @@ impl Board<'_> {
         }
         let last = again(&small);
         let found = last.as_ref().map(|result| findings(result, &self.kinds)).unwrap_or_default();
-        let finding =
-            found.into_iter().find(|(known, _)| *known == identity).map_or(finding, |(_, finding)| finding);
+        let finding = found
+            .into_iter()
+            .find(|(known, _)| known.is_like(&identity))
+            .map_or(finding, |(_, finding)| finding);
         let transcript = last.map(|result| result.transcript.to_string()).unwrap_or_default();
         self.record(number, small, identity, finding, standing, shown, transcript);
     }

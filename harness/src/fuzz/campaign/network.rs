@@ -22,7 +22,7 @@ use crate::world::process::ServerProcess;
 /// How long a program is watched after a batch, to see whether it dies of it.
 const AFTERMATH: Duration = Duration::from_millis(20);
 /// How long it is watched after a conversation that is to show why it died.
-const AFTERMATH_ALONE: Duration = Duration::from_millis(150);
+const AFTERMATH_ALONE: Duration = Duration::from_millis(600);
 /// How often a finding is tried again.
 const TRIES: usize = 3;
 /// What making one finding small may cost.
