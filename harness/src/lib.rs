@@ -7,6 +7,7 @@ pub mod corpus;
 pub mod diagnostic;
 pub mod document;
 pub mod flow;
+pub mod fuzz;
 pub mod judge;
 pub mod known;
 pub mod lint;

@@ -252,7 +252,9 @@ const THREE: &str = "0 1> open\n0 2> open\n0 3> open\n";
 #[test]
 fn what_one_says_reaches_the_others() {
     let rule = trial(REACHES);
-    let check = |script: &str, wanted: &[&str]| drop(rule.says(&format!("{THREE}{script}"), wanted));
+    let check = |script: &str, wanted: &[&str]| {
+        rule.says(&format!("{THREE}{script}"), wanted);
+    };
     check("1000 1> {\"say\": \"a\"}\n1001 2< {\"said\": \"a\"}\n1002 3< {\"said\": \"a\"}\n9000 1> {}", &[]);
     check("1000 1> {\"say\": \"a\"}\n1001 2< {\"said\": \"a\"}\n9000 1> {}", &["R-1 server"]);
     check("1000 1> {\"say\": \"a\"}\n1001 2< {\"said\": \"a\"}\n3000 3< {\"said\": \"a\"}", &["R-1 server"]);
@@ -298,7 +300,9 @@ fn what_one_says_in_a_room_reaches_the_room() {
          leaves = '{\"left\": $room}'\nstrangers = \"R-3\"",
     );
     let rooms = "0 1> open\n0 2> open\n0 3> open\n1 1< {\"joined\": \"x\"}\n1 2< {\"joined\": \"x\"}\n1 3< {\"joined\": \"y\"}\n";
-    let check = |script: &str, wanted: &[&str]| drop(rule.says(&format!("{rooms}{script}"), wanted));
+    let check = |script: &str, wanted: &[&str]| {
+        rule.says(&format!("{rooms}{script}"), wanted);
+    };
     let all = "10 1> {\"say\": \"a\", \"in\": \"x\"}\n11 1< {\"said\": \"a\", \"in\": \"x\"}\n12 2< {\"said\": \"a\", \"in\": \"x\"}\n";
     check(&format!("{all}9000 1> {{}}"), &[]);
     check(&format!("{all}13 3< {{\"said\": \"a\", \"in\": \"x\"}}"), &["R-3 server"]);

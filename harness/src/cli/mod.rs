@@ -3,6 +3,7 @@
 mod catalogue;
 mod compare;
 mod explain;
+mod fuzz;
 mod live;
 mod new;
 mod output;
@@ -73,6 +74,15 @@ enum What {
                            fault). `flowproof explain ID` tells of a requirement."
     )]
     Test(Box<test::TestArgs>),
+    /// Look for faults with conversations that nobody wrote down
+    #[command(
+        long_about = "Have conversations that follow the protocol's flows to deep states and leave them there, with a \
+                            running server (its URL), a program that flowproof starts (--exec), or the built-in \
+                            reference.\n\nEach finding is shown again, made small, and with --out written as a flow that \
+                            `flowproof test --flow FILE` plays again.\n\nExit code: 0 nothing that MUST not be, 1 a \
+                            finding, 2 wrong use, 3 nothing could be judged."
+    )]
+    Fuzz(Box<fuzz::FuzzArgs>),
     /// List the flows of a protocol
     List(catalogue::ListArgs),
     /// Explain a requirement: its text, where it stands, which flows and sinners show it
@@ -123,6 +133,7 @@ pub fn main() -> ExitCode {
     let folder = command.common.corpus.as_deref();
     let code = match &command.what {
         What::Test(args) => test::run(args, &corpus, folder, colour),
+        What::Fuzz(args) => fuzz::run(args, &corpus, colour),
         What::List(args) => catalogue::list(args, &corpus),
         What::Explain(args) => explain::run_explain(args, &corpus, folder, colour),
         What::Show(args) => show::run(args, &corpus),

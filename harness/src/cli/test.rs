@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{exit, output, target};
 use crate::config::{self, Config as ConfigFile};
-use crate::corpus::{Corpus, Protocol, TransportKind, parse_duration};
+use crate::corpus::{Corpus, FlowFile, Protocol, TransportKind, parse_duration};
 use crate::diagnostic;
 use crate::flow::resolve::nearest;
 use crate::known::{self, Assessment, Date, Entry};
@@ -54,6 +54,9 @@ pub(super) struct TestArgs {
     /// Only flows whose name contains this; may be given several times
     #[arg(long, value_name = "TEXT")]
     filter: Vec<String>,
+    /// Run this file instead of the protocol's flows, for instance a finding of `fuzz`; may be given several times
+    #[arg(long, value_name = "FILE")]
+    flow: Vec<PathBuf>,
     /// Only flows with this tag; may be given several times
     #[arg(long)]
     tag: Vec<String>,
@@ -155,7 +158,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "a time is written 500ms, 2s, 1.5s, 2m".to_owned())
 }
 
-fn shard(text: &str) -> Result<(usize, usize), String> {
+pub(super) fn shard(text: &str) -> Result<(usize, usize), String> {
     let parts = text.split_once('/').and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)));
     match parts {
         Some((part, of)) if (1..=of).contains(&part) => Ok((part, of)),
@@ -187,7 +190,7 @@ pub(super) fn run(args: &TestArgs, corpus: &Corpus, folder: Option<&Path>, colou
             return exit::USAGE;
         }
     };
-    if folder.is_some() && !sound(&configs, colour) {
+    if (folder.is_some() || !args.flow.is_empty()) && !sound(&configs, colour) {
         return exit::USAGE;
     }
     if let Err(error) = stop_on_interrupt(&stop) {
@@ -264,24 +267,40 @@ fn sound(configs: &[RunConfig], colour: bool) -> bool {
 /// Runs what the words of a command line ask for, and prints nothing: the door for those who use flowproof as a
 /// library, who get just what the command does.
 pub(crate) fn collect(words: &[String], corpus: &Corpus, stop: &Arc<AtomicBool>) -> Result<Vec<Run>, String> {
+    let mut given = parsed(words)?;
+    given.format = Format::Json;
+    let file = given.config.as_ref().map(|path| ConfigFile::from_file(path, corpus)).transpose()?;
+    let file = file.unwrap_or_default();
+    let args = under(&given, &file);
+    let configs = configs(&args, &file, corpus, stop)?;
+    let secrets = secrets(&args, &file, &configs);
+    let runs = configs.iter().map(|config| {
+        let command = secrets.hide(&command(&given, config, None));
+        run_one(&args, config, &file, &secrets, command, Style::new(false), None)
+    });
+    Ok(runs.collect())
+}
+
+/// What the words of a command line mean as a target, for commands that do something else with it than `test`.
+pub(super) fn target_of(
+    words: &[String],
+    corpus: &Corpus,
+    stop: &Arc<AtomicBool>,
+) -> Result<RunConfig, String> {
+    let args = parsed(words)?;
+    let mut configs = configs(&args, &ConfigFile::default(), corpus, stop)?;
+    configs.pop().ok_or_else(|| "name a protocol".to_owned())
+}
+
+/// Reads the words of a `flowproof test` command line.
+fn parsed(words: &[String]) -> Result<TestArgs, String> {
     #[derive(Debug, Parser)]
     #[command(name = "flowproof test", no_binary_name = true)]
     struct Line {
         #[command(flatten)]
         args: TestArgs,
     }
-    let mut line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
-    line.args.format = Format::Json;
-    let file = line.args.config.as_ref().map(|path| ConfigFile::from_file(path, corpus)).transpose()?;
-    let file = file.unwrap_or_default();
-    let args = under(&line.args, &file);
-    let configs = configs(&args, &file, corpus, stop)?;
-    let secrets = secrets(&args, &file, &configs);
-    let runs = configs.iter().map(|config| {
-        let command = secrets.hide(&command(&line.args, config, None));
-        run_one(&args, config, &file, &secrets, command, Style::new(false), None)
-    });
-    Ok(runs.collect())
+    Line::try_parse_from(words).map(|line| line.args).map_err(|error| error.to_string())
 }
 
 /// What is asked for, with the file below it.
@@ -389,7 +408,9 @@ fn configs(
 ) -> Result<Vec<RunConfig>, String> {
     let (urls, names): (Vec<&String>, Vec<&String>) =
         args.words.iter().partition(|word| word.contains("://"));
-    let protocols: Vec<Arc<Protocol>> = if names.is_empty() {
+    let protocols: Vec<Arc<Protocol>> = if !args.flow.is_empty() {
+        vec![with_flows(&args.flow, &names, corpus)?]
+    } else if names.is_empty() {
         corpus.protocols().collect()
     } else {
         names.iter().map(|name| find(corpus, name)).collect::<Result<_, _>>()?
@@ -404,6 +425,20 @@ fn configs(
         .into_iter()
         .map(|protocol| config(args, file, protocol, urls.first().map(|url| url.as_str()), stop))
         .collect()
+}
+
+/// The protocol that the files are of, with them instead of its own flows.
+fn with_flows(paths: &[PathBuf], named: &[&String], corpus: &Corpus) -> Result<Arc<Protocol>, String> {
+    let flows = paths.iter().map(|path| FlowFile::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut of: Vec<&str> = flows.iter().filter_map(FlowFile::protocol).collect();
+    of.extend(named.iter().map(|name| name.as_str()));
+    of.sort_unstable();
+    of.dedup();
+    let [name] = of.as_slice() else {
+        return Err(format!("flows of one protocol at a time, not of {}", of.join(", ")));
+    };
+    let protocol = find(corpus, name)?;
+    Ok(Arc::new(Protocol { flows, ..(*protocol).clone() }))
 }
 
 pub(super) fn find(corpus: &Corpus, name: &str) -> Result<Arc<Protocol>, String> {
@@ -566,7 +601,7 @@ fn needs_place(
 }
 
 /// The first interrupt, or request to terminate, ends the run with its report; the second ends the program.
-fn stop_on_interrupt(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
+pub(super) fn stop_on_interrupt(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stop = Arc::clone(stop);
     // Signals count from here on, not from whenever the thread comes to run.

@@ -45,6 +45,7 @@ pub struct Corpus {
 }
 
 /// What is known of one protocol.
+#[derive(Clone)]
 pub struct Protocol {
     /// `protocol.toml`.
     pub settings: Settings,
@@ -82,6 +83,31 @@ pub struct FlowFile {
 }
 
 impl FlowFile {
+    /// Reads a flow that stands outside of a corpus. The error is text for a person.
+    pub fn read(path: &Path) -> Result<FlowFile, String> {
+        let shown = path.display().to_string();
+        let source = std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
+        let name = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        FlowFile::parse(name, shown, source)
+    }
+
+    /// Reads the text of a flow. The error is text for a person.
+    pub fn parse(name: String, path: String, source: String) -> Result<FlowFile, String> {
+        let (flow, diagnostics) = parse(&source);
+        if diagnostics.iter().any(Diagnostic::is_error) {
+            return Err(diagnostic::render(&diagnostics, &path, &source, false));
+        }
+        Ok(FlowFile { name, path, source, flow })
+    }
+
+    /// The protocol it says it is of.
+    pub fn protocol(&self) -> Option<&str> {
+        self.flow.header.iter().find_map(|line| match &line.item {
+            HeaderItem::Protocol(name) => Some(name.text.as_str()),
+            _ => None,
+        })
+    }
+
     /// The line on which a byte of the text stands, counted from 1.
     pub fn line(&self, offset: usize) -> usize {
         let offset = offset.min(self.source.len());
@@ -412,6 +438,7 @@ struct MessageEntry {
 }
 
 /// One entry of the message catalogue, ready to judge.
+#[derive(Clone)]
 pub struct MessageRule {
     /// What the message is called.
     pub name: String,
@@ -430,7 +457,7 @@ pub struct MessageRule {
     /// The schema as it is written.
     pub document: Value,
     /// The schema.
-    pub validator: jsonschema::Validator,
+    pub validator: Arc<jsonschema::Validator>,
 }
 
 /// A duration as flows write it: `500ms`, `2s`, `1.5s`, `2m`.
@@ -719,7 +746,7 @@ impl Loader<'_> {
                 requirement: entry.requirement.clone(),
                 editions: entry.editions.clone(),
                 document: schema,
-                validator,
+                validator: Arc::new(validator),
             }),
             Err(error) => {
                 let at = error.instance_path().to_string();

@@ -20,7 +20,7 @@ enum Speech {
     /// The beginning of what the client says.
     Unknown(Vec<u8>),
     Frames,
-    Http(HttpEars),
+    Http(Box<HttpEars>),
 }
 
 /// The ears on one link.
@@ -111,7 +111,7 @@ impl Tracer {
                         Framing::WebSocket(config) => config.max_message,
                         Framing::LengthPrefixed { max_message } => *max_message,
                     };
-                    self.speech = Speech::Http(HttpEars::new(limit));
+                    self.speech = Speech::Http(Box::new(HttpEars::new(limit)));
                     self.bytes(at, from, &start, out);
                 }
             }

@@ -174,8 +174,7 @@ impl Rule {
 
 /// The monitors of the rules that a protocol states as data.
 pub fn monitors(protocol: &Arc<Protocol>, config: &MonitorConfig) -> Vec<Box<dyn Monitor>> {
-    let in_force =
-        |rule: &&Rule| rule.editions.is_empty() || rule.editions.iter().any(|known| *known == config.edition);
+    let in_force = |rule: &&Rule| rule.editions.is_empty() || rule.editions.contains(&config.edition);
     let mut base = Bindings::default();
     for (name, value) in &config.settings {
         base.bind(name, Bound::Value(Value::from(value.as_str())));
