@@ -299,7 +299,6 @@ fn watch(args: &ProxyArgs, corpus: &Corpus, colour: bool) -> Result<u8, String> 
     let judges = Judges {
         session: Session::new(Arc::clone(&protocol), config),
         protocol: Arc::clone(&protocol),
-        kind: transport.kind,
         framing: transport.framing(MESSAGE_LIMIT),
         tracers: BTreeMap::new(),
         record,
@@ -346,7 +345,6 @@ fn watch(args: &ProxyArgs, corpus: &Corpus, colour: bool) -> Result<u8, String> 
 struct Judges {
     session: Session,
     protocol: Arc<Protocol>,
-    kind: TransportKind,
     framing: flowproof_reference::transport::Framing,
     tracers: BTreeMap<u64, (Tracer, u8)>,
     record: Option<Writer<BufWriter<File>>>,
