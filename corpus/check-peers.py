@@ -40,6 +40,7 @@ def run(arguments, row):
     command = [arguments.flowproof, "test", row["protocol"], "--role", row["role"], "--exec", program, "--format", "json",
                "--jobs", str(arguments.jobs)]
     command += ["--edition", row["edition"]] if "edition" in row else []
+    command += ["--driver", row["driver"]] if "driver" in row else []
     for part in row.get("filter", []):
         command += ["--filter", part]
     for name, value in row.get("variables", {}).items():

@@ -1,5 +1,6 @@
 //! flowproof: checks that programs which talk to each other in JSON messages follow the documented flows.
 
+pub mod blank;
 pub mod cli;
 pub mod config;
 pub mod corpus;

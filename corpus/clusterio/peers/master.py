@@ -26,15 +26,13 @@ from websockets.asyncio.server import broadcast, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Opcode
 
-VARIANTS = """accepts-early all-at-once busy chatty cut-at-close echo-number fixed-lists handshake-limit
-    ignores-unmatched latin-names no-plugins number-words open parallel-links refuses-newcomer refuses-versions
-    strict-close tokens-unchecked unnumbered-handshake""".split()
+VARIANTS = """all-at-once busy chatty cut-at-close handshake-limit ignores-unmatched latin-names no-plugins number-words open
+    refuses-newcomer refuses-versions slow-reader strict-close unnumbered-handshake""".split()
 FAULTS = """accepts-any-token acknowledges-events adds-subscriptions answers-assign-early announces-to-source
     answers-own-number counts-for-all drops-unknown-groups echoes-result-type error-is-object exits-on-malformed
     first-come-first-answered forgets-asker-when-slave-goes forwards-early hello-on-demand ignores-invalid
     keeps-gone-slaves-connected leaks-output leaves-out-null-slave loses-newer no-close-at-stop no-slave-update
-    ready-tells-id ready-with-version reuses-numbers second-answer shows-tokens talks-after-close
-    undefined-as-missing""".split()
+    ready-tells-id reuses-numbers second-answer shows-tokens talks-after-close""".split()
 FAULT, VARIANT, EDITION = None, set(), "alpha0"
 TOKENS, SECRET, PLUGINS = set(), None, True
 
@@ -230,7 +228,7 @@ def unpack(part):
 
 
 def accepted(token):
-    if FAULT == "accepts-any-token" or has("tokens-unchecked") or token in TOKENS:
+    if FAULT == "accepts-any-token" or token in TOKENS:
         return True
     if SECRET is None:
         return False
@@ -288,7 +286,7 @@ class Link:
     def __init__(self, ws):
         self.ws, self.kind, self.slave, self.number = ws, None, None, 0
         self.waiting, self.subscribed, self.closing = {}, set(), False
-        self.tasks, self.first, self.greeted = set(), True, False
+        self.tasks, self.cut = set(), False
 
     # Going out
 
@@ -328,7 +326,7 @@ class Link:
         self.send("close", {"reason": reason})
         self.closing = True
         if FAULT == "talks-after-close":
-            self.send("hello", {"version": "2.0.0-alpha"})
+            self.send("weather:report_event", {"sky": "dark"})
         self.leave()
         self.run(self.end(code))
 
@@ -348,7 +346,7 @@ class Link:
         """Nobody asks or tells this link any more."""
         links.discard(self)
         if self.slave is not None and (self.slave.link is self or FAULT == "loses-newer"):
-            if not (FAULT == "keeps-gone-slaves-connected" and not self.closing):
+            if not (FAULT == "keeps-gone-slaves-connected" and self.cut):
                 self.slave.link = None
         for answer in self.waiting.values():
             if not answer.done() and FAULT != "forgets-asker-when-slave-goes":
@@ -366,10 +364,11 @@ class Link:
             self.run(self.busy())
         with contextlib.suppress(ConnectionClosed):
             async for message in self.ws:
-                if has("parallel-links"):
+                if has("slow-reader"):
                     await asyncio.sleep(random.random() / 50)
                 if self.closing or not self.take(message):
                     break
+        self.cut = self.ws.close_code == 1006
         self.closing = True
         self.leave()
         await self.ws.close(1000)
@@ -445,8 +444,7 @@ class Link:
                 older.close("Registered from another connection")
         self.kind = kind.partition("_")[2]
         links.add(self)
-        ready = {"ready-with-version": {"version": "2.0.0-alpha"}, "ready-tells-id": {"id": len(links)}}
-        self.send("ready", ready.get(FAULT, {}))
+        self.send("ready", {"id": len(links)} if FAULT == "ready-tells-id" else {})
         if has("chatty"):
             self.run(self.chat())
 
@@ -518,9 +516,10 @@ class Link:
     async def answer(self, stem, seq, data):
         try:
             if stem in FORWARDED:
+                link = slave_of(instance_of(data))
                 if FAULT == "forwards-early" and stem == "start_instance":
                     self.respond(stem, seq, {})
-                found = await slave_of(instance_of(data)).ask(stem, data)
+                found = await link.ask(stem, data)
                 found = {name: value for name, value in found.items() if name != "seq"}
                 if FAULT == "forwards-early" and stem == "start_instance":
                     return

@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketExcepti
 VARIANTS = "always-syncinfo any-herd last-wins lists-at-once merges-on-top no-commands no-deltas number-ids quiet-gone".split()
 FAULTS = """always-alpha answers-for-others asks-too-much equal-too flush-all forgets-newer
     lists-without-time mixes-projects no-announcement no-return old-id pongs-pongs project-missing sends-to-all
-    sends-too-little skips-last sync-to-other untold-change wrong-counts""".split()
+    sends-too-little skips-last sync-to-other untold-deletion wrong-counts""".split()
 HERD = ("socketservers", "peers", "users", "projects")
 variants, fault, edition = set(), None, "seed"
 
@@ -285,7 +285,7 @@ class Peer:
                 record["updated"] = max(now(), when(record["updated"]) + 1)
                 record["deleted"] = order["does"] == "delete"
                 record["data"] = given.get("data", record["data"])
-                if fault != "untold-change":
+                if fault != "untold-deletion" or not record["deleted"]:
                     await self.say("updatedRecord", {**self.about(key), "record": self.out(record)})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             print(f"stimulus ignored: {error!r}", file=sys.stderr)

@@ -4,6 +4,7 @@ mod catalogue;
 mod compare;
 mod explain;
 mod live;
+mod new;
 mod output;
 mod serve;
 mod show;
@@ -11,7 +12,7 @@ mod sinners;
 mod target;
 pub(crate) mod test;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -82,6 +83,8 @@ enum What {
     Fmt(catalogue::FmtArgs),
     /// Check flow files without running them
     Lint(catalogue::LintArgs),
+    /// Make a folder for a protocol of one's own
+    New(new::NewArgs),
     /// Run the reference implementation, to develop against
     Serve(serve::ServeArgs),
     /// Stand between real clients and a real server, and judge both as they talk
@@ -117,13 +120,15 @@ pub fn main() -> ExitCode {
             return ExitCode::from(exit::USAGE);
         }
     };
+    let folder = command.common.corpus.as_deref();
     let code = match &command.what {
-        What::Test(args) => test::run(args, &corpus, command.common.corpus.is_none(), colour),
+        What::Test(args) => test::run(args, &corpus, folder, colour),
         What::List(args) => catalogue::list(args, &corpus),
-        What::Explain(args) => explain::run_explain(args, &corpus, colour),
+        What::Explain(args) => explain::run_explain(args, &corpus, folder, colour),
         What::Show(args) => show::run(args, &corpus),
         What::Fmt(args) => catalogue::fmt(args),
         What::Lint(args) => catalogue::lint(args, &corpus, colour),
+        What::New(args) => new::run(args, &corpus),
         What::Serve(args) => serve::run(args, &corpus),
         What::Proxy(args) => live::proxy(args, &corpus, colour),
         What::Judge(args) => live::judge(args, &corpus, colour),
@@ -132,6 +137,16 @@ pub fn main() -> ExitCode {
         What::Coverage(args) => catalogue::coverage(args, &corpus),
     };
     ExitCode::from(code)
+}
+
+/// The command's name with the corpus that was given, as one would write it again.
+fn command_with(corpus: Option<&Path>) -> String {
+    match corpus {
+        Some(folder) => {
+            format!("flowproof --corpus {}", crate::report::text::quoted(&folder.display().to_string()))
+        }
+        None => "flowproof".to_owned(),
+    }
 }
 
 fn load(common: &Common) -> Result<Corpus, CorpusError> {

@@ -2,6 +2,7 @@
 
 use std::io::BufRead;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::Args;
 use flowproof_reference::driver::run_loop::{self, Place, Stimulus};
@@ -14,7 +15,7 @@ use super::{exit, output, target};
 use crate::corpus::{Corpus, TransportKind};
 use crate::runner::stimulus as order;
 use crate::runner::variables::variables;
-use crate::world::reference::{ReferenceOptions, reference};
+use crate::world::reference::{ReferenceOptions, SETUP, reference, takes_setup};
 
 /// What `serve` takes.
 #[derive(Debug, Args)]
@@ -36,6 +37,9 @@ pub(super) struct ServeArgs {
     /// A setting of the protocol; may be given several times
     #[arg(long = "var", value_parser = variable, value_name = "NAME=VALUE")]
     vars: Vec<(String, String)>,
+    /// What it begins with, from a TOML file: users, tokens, spaces ... (polfan; see corpus/polfan/setup.toml)
+    #[arg(long, value_name = "FILE")]
+    setup: Option<PathBuf>,
     /// Plant this fault
     #[arg(long, value_name = "NAME")]
     sinner: Option<String>,
@@ -79,6 +83,14 @@ fn serve(args: &ServeArgs, corpus: &Corpus) -> Result<bool, String> {
     let transport = protocol.settings.transport(&edition);
     let mut settings = protocol.settings.values(&edition);
     settings.extend(variables(&protocol.settings, args.vars.iter().cloned().collect(), true));
+    if let Some(file) = &args.setup {
+        if !takes_setup(&protocol.settings.name, &role.name) {
+            return Err(format!("the {} of {} takes no setup", role.name, args.protocol));
+        }
+        let setup = std::fs::read_to_string(file)
+            .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        settings.insert(SETUP.to_owned(), setup);
+    }
     let mut options = ReferenceOptions {
         edition: &edition,
         seed: args.seed,
@@ -105,8 +117,9 @@ fn serve(args: &ServeArgs, corpus: &Corpus) -> Result<bool, String> {
         // Whoever reads that we listen may ask us to stop.
         let stopped = stopped();
         let place = match &parsed {
-            Some(parsed) => Place::Connect(parsed.address),
-            None => listen(args.listen, transport.kind).await?,
+            Some(parsed) if transport.kind != TransportKind::Udp => Place::Connect(parsed.address),
+            // Who sends datagrams has a socket to be answered at; a URL only tells whom it knows.
+            _ => listen(args.listen, transport.kind).await?,
         };
         let complain = |error: &str| output::complain(&format!("warning: {error}"));
         let ran = run_loop::run(station.as_mut(), place, stimuli(), stopped, complain).await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -28,6 +28,7 @@ use crate::runner::verdict::Verdict;
 use crate::secret::Secrets;
 use crate::sinner::Sinner;
 use crate::world::process;
+use crate::world::reference::has_reference;
 
 /// Flows side by side against a program that is started, unless told otherwise: they mostly wait.
 const JOBS: usize = 8;
@@ -168,7 +169,7 @@ pub(super) fn variable(text: &str) -> Result<(String, String), String> {
 }
 
 /// Runs the command.
-pub(super) fn run(args: &TestArgs, corpus: &Corpus, built_in: bool, colour: bool) -> u8 {
+pub(super) fn run(args: &TestArgs, corpus: &Corpus, folder: Option<&Path>, colour: bool) -> u8 {
     let stop = Arc::new(AtomicBool::new(false));
     let file = match args.config.as_ref().map(|path| ConfigFile::from_file(path, corpus)).transpose() {
         Ok(file) => file.unwrap_or_default(),
@@ -186,7 +187,7 @@ pub(super) fn run(args: &TestArgs, corpus: &Corpus, built_in: bool, colour: bool
             return exit::USAGE;
         }
     };
-    if !built_in && !sound(&configs, colour) {
+    if folder.is_some() && !sound(&configs, colour) {
         return exit::USAGE;
     }
     if let Err(error) = stop_on_interrupt(&stop) {
@@ -203,7 +204,7 @@ pub(super) fn run(args: &TestArgs, corpus: &Corpus, built_in: bool, colour: bool
     let secrets = secrets(args, &file, &configs);
     let mut runs = Vec::new();
     for config in &configs {
-        let command = secrets.hide(&command(given, config));
+        let command = secrets.hide(&command(given, config, folder));
         runs.push(run_one(args, config, &file, &secrets, command, style, log.as_mut()));
     }
     if args.accept
@@ -277,7 +278,7 @@ pub(crate) fn collect(words: &[String], corpus: &Corpus, stop: &Arc<AtomicBool>)
     let configs = configs(&args, &file, corpus, stop)?;
     let secrets = secrets(&args, &file, &configs);
     let runs = configs.iter().map(|config| {
-        let command = secrets.hide(&command(&line.args, config));
+        let command = secrets.hide(&command(&line.args, config, None));
         run_one(&args, config, &file, &secrets, command, Style::new(false), None)
     });
     Ok(runs.collect())
@@ -443,6 +444,12 @@ fn config(
     let known: Vec<&str> = protocol.settings.roles.iter().map(|role| role.name.as_str()).collect();
     let listening = protocol.settings.roles.iter().find(|role| role.listens).map(|role| role.name.clone());
     let in_memory = url.is_none() && args.exec.is_none();
+    if in_memory && !has_reference(&protocol.settings.name) {
+        let name = &protocol.settings.name;
+        return Err(format!(
+            "{name} has no built-in reference to test; name a target: its URL, or --exec 'YOUR-SERVER {{port}}'"
+        ));
+    }
     let sinner = args.sinner.as_deref().map(|name| find_sinner(&protocol, name)).transpose()?;
     if let Some(role) = args.role.iter().find(|role| !known.contains(&role.as_str())) {
         let known = known.join(", ");
@@ -673,10 +680,11 @@ fn seed(args: &TestArgs, fresh: bool) -> u64 {
 }
 
 /// The command that runs this again, up to the choice of a flow.
-fn command(args: &TestArgs, config: &RunConfig) -> String {
+fn command(args: &TestArgs, config: &RunConfig, folder: Option<&Path>) -> String {
+    let flowproof = super::command_with(folder);
     let mut command = match &args.config {
-        Some(file) => format!("flowproof test --config {}", quoted(&file.display().to_string())),
-        None => format!("flowproof test {}", config.protocol.settings.name),
+        Some(file) => format!("{flowproof} test --config {}", quoted(&file.display().to_string())),
+        None => format!("{flowproof} test {}", config.protocol.settings.name),
     };
     if let Some(url) = args.words.iter().find(|word| word.contains("://")) {
         command.push_str(&format!(" {url}"));

@@ -379,7 +379,10 @@ fn not_begun(config: &RunConfig, board: &Board) -> Option<(Verdict, String)> {
     if config.budget.is_some_and(|budget| board.began.elapsed() > budget) {
         return Some((Verdict::Skip, "the time given with --budget is used up".to_owned()));
     }
-    if board.silent.load(Ordering::Relaxed) >= MUTE_AFTER && !board.heard.load(Ordering::Relaxed) {
+    // In memory nothing is gained by giving up early, and what a silent reference breaks would stay unsaid.
+    let costs_time = !matches!(config.target, Target::Reference(_));
+    let mute = board.silent.load(Ordering::Relaxed) >= MUTE_AFTER && !board.heard.load(Ordering::Relaxed);
+    if costs_time && mute {
         let reason = format!("the target is mute: it said nothing in {MUTE_AFTER} flows before");
         return Some((Verdict::Inconclusive, reason));
     }

@@ -2,6 +2,7 @@
 //! waited for until they listen, and stopped for certain.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt;
@@ -218,6 +219,17 @@ impl ServerProcess {
     ///
     /// Gives up early when `stop` is set.
     pub fn start(command: &str, startup: Duration, stop: &AtomicBool) -> Result<ServerProcess, StartError> {
+        let mut tries = 1;
+        loop {
+            match ServerProcess::start_once(command, startup, stop) {
+                // Somebody else took the port before the program could.
+                Err(StartError::Ended { output, .. }) if tries < 3 && says_in_use(&output) => tries += 1,
+                started => return started,
+            }
+        }
+    }
+
+    fn start_once(command: &str, startup: Duration, stop: &AtomicBool) -> Result<ServerProcess, StartError> {
         let port = free_port().map_err(StartError::Port)?;
         let command = command.replace("{port}", &port.to_string());
         let mut process = Process::start(&command)?;
@@ -306,20 +318,30 @@ fn free_datagram_port() -> io::Result<u16> {
     Ok(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// A port that is free, and that was not handed out before: the one who was given it may not listen yet.
+/// True for the last words of a program that could not have its port.
+fn says_in_use(output: &str) -> bool {
+    let output = output.to_ascii_lowercase();
+    ["in use", "eaddrinuse"].iter().any(|words| output.contains(words))
+}
+
+/// A port that is free, and that was not handed out before: the one who was given it may not listen yet. It lies below
+/// those that systems give to outgoing connections, which could take it in the meantime.
 fn free_port() -> io::Result<u16> {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-    loop {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        // After very many programs, old ports may be given again.
-        if given.len() > 10_000 {
-            given.clear();
-        }
-        if given.insert(port) {
+    for _ in 0..200 {
+        // Keys of hashers are random, and differ between processes.
+        let port = 10_000 + (RandomState::new().hash_one(given.len()) % 20_000) as u16;
+        if !given.contains(&port) && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            // After very many programs, old ports may be given again.
+            if given.len() > 10_000 {
+                given.clear();
+            }
+            given.insert(port);
             return Ok(port);
         }
     }
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 /// True when somebody takes connections there. Where nobody does, the system may connect a socket to itself.

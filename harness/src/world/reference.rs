@@ -32,6 +32,11 @@ pub struct ReferenceOptions<'a> {
     pub sinner: Option<&'a Sinner>,
 }
 
+/// True when there are built-in reference implementations of a protocol.
+pub fn has_reference(protocol: &str) -> bool {
+    ["clusterio", "cow", "hangout", "polfan", "ptpchat"].contains(&protocol)
+}
+
 /// The reference implementation of a role.
 pub fn reference(
     protocol: &str,
@@ -115,8 +120,8 @@ pub fn reference(
         }
         ("polfan", "server") => {
             let faults = faults(options, polfan::Fault::from_name)?;
-            let config =
-                polfan::ServerConfig { seed: options.seed, faults, ..polfan::ServerConfig::default() };
+            let config = polfan_chat(options)?;
+            let config = polfan::ServerConfig { seed: options.seed, faults, ..config };
             let limits = WebSocketConfig { max_message: config.message_limit, ..WebSocketConfig::default() };
             Ok(station(polfan::Server::new(&config), Framing::WebSocket(limits), options))
         }
@@ -134,7 +139,9 @@ pub fn reference(
         }
         ("polfan", "auth") => {
             let faults = faults(options, polfan::Fault::from_name)?;
-            let config = polfan::AuthConfig { seed: options.seed, faults, ..polfan::AuthConfig::default() };
+            let users = polfan_chat(options)?.users;
+            let config =
+                polfan::AuthConfig { seed: options.seed, users, faults, ..polfan::AuthConfig::default() };
             Ok(station(polfan::Auth::new(&config), websocket(), options))
         }
         ("ptpchat", "node" | "server") => {
@@ -151,6 +158,23 @@ pub fn reference(
         }
         _ => Err(format!("there is no built-in reference for the role {role} of {protocol}")),
     }
+}
+
+/// The setting that holds a document (TOML) about what a reference begins with.
+pub const SETUP: &str = "setup";
+
+/// True for a role that begins with what a document says.
+pub fn takes_setup(protocol: &str, role: &str) -> bool {
+    matches!((protocol, role), ("polfan", "server" | "auth"))
+}
+
+/// Users and spaces: those of the setup, or the default ones.
+fn polfan_chat(options: &ReferenceOptions<'_>) -> Result<polfan::ServerConfig, String> {
+    let config = polfan::ServerConfig::default();
+    let Some(setup) = options.settings.get(SETUP) else { return Ok(config) };
+    let document: serde_json::Value =
+        toml::from_str(setup).map_err(|error| format!("the setup is no TOML: {error}"))?;
+    config.with_setup(&document).map_err(|error| format!("the setup describes no chat: {error}"))
 }
 
 /// The time at which a clusterio master starts, in seconds since 1970: tokens are good or expired whenever it runs.
@@ -220,4 +244,30 @@ fn faults<F: Ord>(
     };
     let fault = from_name(name).ok_or_else(|| format!("the reference has no fault called {name}"))?;
     Ok(BTreeSet::from([fault]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_setup_in_the_corpus_is_the_chat_that_polfan_offers_by_itself() {
+        let file = include_str!("../../../corpus/polfan/setup.toml");
+        let settings = BTreeMap::from([(SETUP.to_owned(), file.to_owned())]);
+        let options = ReferenceOptions { settings, ..ReferenceOptions::default() };
+        let config = polfan_chat(&options).expect("it describes a chat");
+        let default = polfan::ServerConfig::default();
+        assert_eq!(config.users, default.users);
+        assert_eq!(config.spaces, default.spaces);
+    }
+
+    #[test]
+    fn a_setup_that_describes_no_chat_is_refused() {
+        for (setup, why) in [("user = ", "no TOML"), ("room = []", "describes no chat")] {
+            let settings = BTreeMap::from([(SETUP.to_owned(), setup.to_owned())]);
+            let options = ReferenceOptions { settings, ..ReferenceOptions::default() };
+            let error = polfan_chat(&options).expect_err("it is refused");
+            assert!(error.contains(why), "{error}");
+        }
+    }
 }

@@ -19,6 +19,7 @@ mod error;
 mod message;
 pub mod permission;
 mod server;
+mod setup;
 mod state;
 
 pub use auth::{Auth, AuthCommand, AuthEvent};
@@ -29,3 +30,4 @@ pub use config::{
 pub use error::{CommandError, DecodeError};
 pub use message::{Asked, COMMANDS, Command, Event, Id, Place};
 pub use server::{Server, ServerCommand, ServerEvent};
+pub use setup::SetupError;

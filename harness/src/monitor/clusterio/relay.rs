@@ -55,6 +55,17 @@ fn alike(one: &Map<String, Value>, other: &Map<String, Value>) -> bool {
         && one.iter().all(|(name, value)| other.get(name).is_some_and(|found| json::same(value, found)))
 }
 
+/// The data of an answer to a forwarded request as the catalogue has them.
+fn is_answer(stem: &str, data: &Map<String, Value>) -> bool {
+    let result = if stem == "send_rcon" { "result" } else { "seq" };
+    let holds = |name: &str| data.get(name).is_some_and(Value::is_string);
+    match data.len() {
+        1 => result == "seq",
+        2 => holds("error") || (result == "result" && holds("result")),
+        _ => false,
+    }
+}
+
 fn instance(data: &Map<String, Value>) -> Option<i64> {
     data.get("instance_id").and_then(integer)
 }
@@ -196,6 +207,9 @@ impl Relay {
         for command in self.commands.iter_mut().filter(|command| command.passed == Some((seen.link, to))) {
             if message.kind == format!("{}_response", command.stem) {
                 command.answer = Some(results(message.data));
+                // What has not the form of an answer is an invalid message, and need not be passed on.
+                command.done |=
+                    FORWARDED.contains(&command.stem.as_str()) && !is_answer(&command.stem, message.data);
             }
         }
     }

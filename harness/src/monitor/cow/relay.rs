@@ -15,6 +15,8 @@ use crate::pattern::json;
 
 /// A routed message arrives within this time (section 3.5).
 const ROUTED: Duration = Duration::from_secs(1);
+/// So many messages under way are a flood, which takes as long as it takes (section 5): a relay has this time for them.
+const FLOOD: (usize, Duration) = (64, Duration::from_secs(10));
 /// `peerGone` arrives within this time after a connection ended (section 3.5).
 const GONE: Duration = Duration::from_secs(2);
 /// How long the end of a connection may take to reach us after others were told of it.
@@ -780,8 +782,13 @@ impl Relay {
         }
     }
 
+    /// How long a message may be under way.
+    fn patience(&self) -> Duration {
+        if self.owing.len() > FLOOD.0 { FLOOD.1 } else { ROUTED }
+    }
+
     fn overdue(&mut self, now: Time, rulings: &mut Rulings) {
-        let limit = ROUTED + self.slack;
+        let limit = self.patience() + self.slack;
         let first = self.sent.front().map_or(0, |sent| sent.number);
         for number in self.owing.clone() {
             let place = usize::try_from(number - first).unwrap_or(usize::MAX);
@@ -915,7 +922,7 @@ impl Monitor for Relay {
         let first = self.sent.front().map_or(0, |sent| sent.number);
         let place = self.owing.first().and_then(|number| usize::try_from(number - first).ok());
         let oldest = place.and_then(|place| self.sent.get(place));
-        let sent = oldest.map(|sent| sent.at.max(self.worked_at) + ROUTED).into_iter();
+        let sent = oldest.map(|sent| sent.at.max(self.worked_at) + self.patience()).into_iter();
         let leaves = self.leaves.iter().map(|leave| leave.at + GONE);
         let doubtful = self.doubtful.iter().map(|(_, _, at)| *at + SEEN_LATER);
         sent.chain(leaves).chain(doubtful).min().map(|at| at + self.slack + nano)

@@ -358,10 +358,8 @@ impl Sync {
     /// Rules on the lists by themselves.
     fn set_rules(&self, seen: &Seen<'_>, lists: &Lists, whole: &Value, rulings: &mut Rulings) {
         // Where something has happened, it is the name that is missing.
-        let perhaps =
-            |writes: &Writes| writes.maybe_at.is_some_and(|at| seen.at.since(at) <= self.limit());
-        let owed =
-            self.due.iter().any(|due| due.since < seen.at) || self.writes.values().any(perhaps);
+        let perhaps = |writes: &Writes| writes.maybe_at.is_some_and(|at| seen.at.since(at) <= self.limit());
+        let owed = self.due.iter().any(|due| due.since < seen.at) || self.writes.values().any(perhaps);
         if lists.opened.is_empty() && lists.closed.is_empty() && lists.properties.is_empty() && !owed {
             rulings.broken(
                 "HANGOUT-SYNC-7",
@@ -893,6 +891,8 @@ impl Monitor for Sync {
         self.overdue(seen.at, rulings);
         let Some((server, client, from_server)) = sides(seen) else { return };
         match &seen.what {
+            // Whoever asks may be let in, and told of, before that is seen here.
+            What::Requested { .. } => self.last_move = Some(seen.at),
             What::Opened { .. } => self.opened(seen, client, server),
             What::Closing { .. } | What::Closed => self.over(seen.at, seen.link),
             What::Stalled => {

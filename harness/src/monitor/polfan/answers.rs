@@ -1,12 +1,12 @@
 //! Refs and answers on each WebSocket: every command is answered once, to its sender alone, under its own ref.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
 
-use super::{COMMANDS, Envelope, REPLY, Reference, envelope, sides};
+use super::{COMMANDS, Envelope, Lately, REPLY, Reference, envelope, sides};
 use crate::judge::schema::actual;
 use crate::monitor::{Monitor, MonitorConfig, NotJson, Party, Rulings, Seen, What};
 
@@ -18,6 +18,8 @@ const LONGEST: usize = 36;
 const LARGE: usize = 16 << 10;
 /// A leaked ref of somebody else's command, or an error for it, shows within this time.
 const RECENT: Duration = Duration::from_secs(5);
+/// A second answer to a command shows within this time.
+const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// How a command asks for its ref.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ struct Pending {
     kind: String,
     asked: Asked,
     answered: bool,
+    /// It should have been answered by now. What comes later is still its answer.
+    overdue: bool,
     data: Value,
     /// What looks like the answer, under another ref or none.
     lookalike: Option<Value>,
@@ -60,12 +64,12 @@ pub(super) struct Answers {
     slack: Duration,
     lines: BTreeMap<LinkId, Line>,
     /// Refs that the server made, to see it repeat itself.
-    made: BTreeSet<String>,
+    made: Lately<String, ()>,
 }
 
 impl Answers {
     pub(super) fn new(config: &MonitorConfig) -> Self {
-        Answers { slack: config.slack, lines: BTreeMap::new(), made: BTreeSet::new() }
+        Answers { slack: config.slack, lines: BTreeMap::new(), made: Lately::new() }
     }
 
     fn client_said(&mut self, seen: &Seen<'_>) {
@@ -103,6 +107,7 @@ impl Answers {
             kind: said.kind.to_owned(),
             asked,
             answered: false,
+            overdue: false,
             data: said.data.clone(),
             lookalike: None,
         });
@@ -261,7 +266,7 @@ impl Answers {
         if length > LONGEST {
             let message = format!("the server made a ref of {length} characters");
             rulings.broken("POLFAN-REF-8", seen.from, seen.at, message, "at most 36", actual(whole));
-        } else if self.made.insert(reference.to_owned()) {
+        } else if self.made.insert(reference.to_owned(), ()) {
             rulings.kept("POLFAN-REF-8", seen.from, seen.at);
         } else {
             let message = format!("the server made the ref {reference:?} before");
@@ -342,12 +347,13 @@ impl Answers {
     fn overdue(&mut self, now: Time, rulings: &mut Rulings) {
         let limit = REPLY + self.slack;
         for line in self.lines.values_mut().filter(|line| !line.over) {
+            line.pending.retain(|pending| now.since(pending.at) < REMEMBERED);
             let (unclear, stray) = (line.unclear, line.stray);
-            for pending in line.pending.iter_mut().filter(|pending| !pending.answered) {
+            for pending in line.pending.iter_mut().filter(|pending| !pending.answered && !pending.overdue) {
                 if now.since(pending.at) < limit {
                     continue;
                 }
-                pending.answered = true;
+                pending.overdue = true;
                 // What was said without a ref, or beside rubbish, may have been answered unseen.
                 let certain = matches!(pending.asked, Asked::Own(_)) && !unclear && !stray;
                 if let Some(lookalike) = pending.lookalike.take().filter(|_| certain) {
@@ -462,7 +468,8 @@ impl Monitor for Answers {
         let lines = self.lines.values().filter(|line| !line.over);
         lines
             .flat_map(|line| {
-                line.pending.iter().filter(|pending| !pending.answered).map(|pending| pending.at + limit)
+                let waiting = line.pending.iter().filter(|pending| !pending.answered && !pending.overdue);
+                waiting.map(|pending| pending.at + limit)
             })
             .min()
     }

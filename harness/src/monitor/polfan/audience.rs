@@ -7,7 +7,7 @@ use std::time::Duration;
 use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
 
-use super::{Envelope, REPLY, Reference, content, envelope, id, ids, sides, text};
+use super::{Envelope, Lately, REPLY, Reference, content, envelope, id, ids, sides, text};
 use crate::judge::schema::actual;
 use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen, What};
 
@@ -93,9 +93,9 @@ pub(super) struct Audience {
     /// When each user left a room, in the order of what was seen.
     left: BTreeMap<(String, String), u64>,
     deliveries: Vec<Delivery>,
-    delivered: BTreeSet<(LinkId, String)>,
+    delivered: Lately<(LinkId, String), ()>,
     /// Ids of messages, with their topics and texts.
-    messages: BTreeMap<String, (String, String)>,
+    messages: Lately<String, (String, String)>,
     overheard: Vec<Overheard>,
     /// Somebody who was never in a room has heard its messages.
     leaking: bool,
@@ -126,8 +126,8 @@ impl Audience {
             sent: Vec::new(),
             left: BTreeMap::new(),
             deliveries: Vec::new(),
-            delivered: BTreeSet::new(),
-            messages: BTreeMap::new(),
+            delivered: Lately::new(),
+            messages: Lately::new(),
             overheard: Vec::new(),
             leaking: false,
             sure: BTreeSet::new(),
@@ -494,8 +494,8 @@ impl Audience {
         };
         let author = text(data, "/message/author/id").unwrap_or_default();
         let content = text(data, "/message/content").unwrap_or_default();
-        let known = self.messages.insert(message.clone(), (topic.clone(), content.to_owned()));
-        if known.is_some_and(|known| known != (topic.clone(), content.to_owned())) {
+        let known = self.messages.get(&message);
+        if known.is_some_and(|(first, text)| (first, text.as_str()) != (&topic, content)) {
             let what = "two messages have the same id";
             rulings.broken(
                 "POLFAN-TOPIC-3",
@@ -507,8 +507,9 @@ impl Audience {
             );
             return;
         }
+        self.messages.insert(message.clone(), (topic.clone(), content.to_owned()));
         let by_http = matches!(seen.what, What::Answered(_));
-        if !by_http && !self.delivered.insert((seen.link, message.clone())) {
+        if !by_http && !self.delivered.insert((seen.link, message.clone()), ()) {
             let what = "the same message came twice";
             rulings.broken(
                 "POLFAN-EVT-1",
@@ -626,7 +627,7 @@ impl Audience {
                 })
         });
         // The answer by HTTP may come after all copies.
-        let told = |link: LinkId| self.delivered.contains(&(link, what.0.clone()));
+        let told = |link: LinkId| self.delivered.get(&(link, what.0.clone())).is_some();
         let mut missing: BTreeSet<LinkId> =
             members.map(|(link, _)| *link).filter(|link| !told(*link)).collect();
         // Of several connections of one user it is enough that one is told (section 3.3).

@@ -9,7 +9,8 @@ mod client;
 mod refused;
 mod webapi;
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -161,4 +162,57 @@ fn id(value: &Value, pointer: &str) -> Option<String> {
 fn ids(value: &Value, list: &str, pointer: &str) -> Option<Vec<String>> {
     let items = value.pointer(list)?.as_array()?;
     items.iter().map(|item| id(item, pointer)).collect()
+}
+
+/// What was seen lately: once so many newer things were seen, older ones are forgotten, so that a watch of any length
+/// needs no more memory.
+struct Lately<K, V> {
+    new: BTreeMap<K, V>,
+    old: BTreeMap<K, V>,
+}
+
+impl<K: Ord, V> Lately<K, V> {
+    /// How many are surely remembered.
+    const MANY: usize = 1 << 13;
+
+    fn new() -> Self {
+        Lately { new: BTreeMap::new(), old: BTreeMap::new() }
+    }
+
+    fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        self.new.get(key).or_else(|| self.old.get(key))
+    }
+
+    /// Takes note of something; false when it was known.
+    fn insert(&mut self, key: K, value: V) -> bool {
+        if self.get(&key).is_some() {
+            return false;
+        }
+        if self.new.len() >= Self::MANY {
+            self.old = std::mem::take(&mut self.new);
+        }
+        self.new.insert(key, value);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lately;
+
+    #[test]
+    fn what_was_seen_lately_is_known_and_the_rest_forgotten() {
+        let mut seen = Lately::new();
+        let many = Lately::<usize, ()>::MANY;
+        for number in 0..3 * many {
+            assert!(seen.insert(number, ()));
+        }
+        assert!(!seen.insert(3 * many - 1, ()));
+        assert!(!seen.insert(2 * many, ()));
+        assert!(seen.insert(0, ()));
+        assert!(seen.new.len() + seen.old.len() <= 2 * many);
+    }
 }

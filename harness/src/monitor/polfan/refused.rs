@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
 
-use super::{COMMANDS, Envelope, Reference, content, envelope, sides, text};
+use super::{COMMANDS, Envelope, Lately, Reference, content, envelope, sides, text};
 use crate::judge::schema::actual;
 use crate::monitor::{Monitor, MonitorConfig, Rulings, Seen, What};
 
@@ -18,7 +18,7 @@ pub(super) struct Refused {
     /// Connections and requests without a valid token.
     barred: BTreeSet<LinkId>,
     /// Texts of messages that were sent in order.
-    lawful: BTreeSet<String>,
+    lawful: Lately<String, ()>,
     /// Texts that only something unlawful held, and the requirement that keeps them from spreading.
     unlawful: BTreeMap<String, &'static str>,
 }
@@ -29,7 +29,7 @@ impl Refused {
             invalid: config.settings.get("token-invalid").cloned(),
             exclusive: config.exclusive,
             barred: BTreeSet::new(),
-            lawful: BTreeSet::new(),
+            lawful: Lately::new(),
             unlawful: BTreeMap::new(),
         }
     }
@@ -53,7 +53,7 @@ impl Refused {
         } else if long {
             self.unlawful.entry(text.to_owned()).or_insert("POLFAN-REF-7");
         } else {
-            self.lawful.insert(text.to_owned());
+            self.lawful.insert(text.to_owned(), ());
         }
     }
 
@@ -62,7 +62,7 @@ impl Refused {
             return;
         }
         let Some(text) = text(event.data, "/message/content") else { return };
-        if let Some(requirement) = self.unlawful.get(text).filter(|_| !self.lawful.contains(text)) {
+        if let Some(requirement) = self.unlawful.get(text).filter(|_| self.lawful.get(text).is_none()) {
             let message = "a message came of what should have been refused without effect";
             let expected = "an `Error` for the sender, and nothing else";
             rulings.broken(requirement, seen.from, seen.at, message, expected, actual(event.whole));

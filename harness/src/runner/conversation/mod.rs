@@ -247,7 +247,7 @@ impl Conversation {
             next_expectation: 0,
             allowed: Vec::new(),
             ignoring_bindings: Rc::clone(&bindings),
-            monitors: monitor::monitors(&protocol.settings.name, &config),
+            monitors: monitor::monitors_of(&protocol, &config),
             rulings: Rulings::default(),
             findings: Vec::new(),
             kept: BTreeSet::new(),

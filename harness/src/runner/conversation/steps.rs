@@ -604,6 +604,7 @@ fn dial(
     let link = shared.new_link(who, watched, true, end, target.clone());
     shared.current[who] = Some(link);
     let id = shared.links[link].id;
+    shared.observe(link, false, &What::Requested { target: &target });
     shared.outputs.push_back(Output::Dial(id));
     shared.note(link, false, format!("connects to {target}"));
     shared.last_cause = shared.now;

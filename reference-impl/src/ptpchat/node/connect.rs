@@ -167,11 +167,19 @@ impl Node {
         self.greet(now, peer, out);
     }
 
-    pub(super) fn take_connect(&mut self, now: Time, from: SocketAddrV4, connect: Connect, out: &mut Out) {
+    pub(super) fn take_connect(
+        &mut self,
+        now: Time,
+        from: SocketAddrV4,
+        stranger: bool,
+        connect: Connect,
+        out: &mut Out,
+    ) {
         match self.config.addressing {
             Addressing::Swap => match (connect.dst, connect.src) {
                 (End::Ip(target), End::Port(port)) => self.forward_first(now, from, target, port, None, out),
-                (End::Full(peer), End::Ip(_)) => self.answer_second(from, connect, peer, out),
+                (End::Full(peer), End::Ip(_)) if !stranger => self.answer_second(from, connect, peer, out),
+                (End::Full(_), End::Ip(_)) => {}
                 (End::Full(asker), End::Port(port)) => self.forward_third(now, from, asker, port, out),
                 (End::Full(peer), End::Full(own)) => self.take_fourth(now, from, peer, own.port(), out),
                 _ => self.planted_any_shape(from, connect, out),
@@ -180,7 +188,7 @@ impl Node {
                 (End::Ip(target), End::Port(port), Some(nodes)) => {
                     self.forward_first(now, from, target, port, Some(nodes), out);
                 }
-                (End::Ip(_), End::Full(peer), Some((_, dst))) if dst == self.id => {
+                (End::Ip(_), End::Full(peer), Some((_, dst))) if dst == self.id && !stranger => {
                     self.answer_second(from, connect, peer, out);
                 }
                 (End::Full(peer), End::Full(own), Some((src, _))) if src == self.id => {
@@ -286,9 +294,6 @@ impl Node {
 
     /// C2 at B: a socket for A, then the answer. The same question gets the same answer (section 3.4).
     fn answer_second(&mut self, from: SocketAddrV4, second: Connect, peer: SocketAddrV4, out: &mut Out) {
-        if self.peers.at(from).is_none_or(|known| !known.is_alive() && !known.configured) {
-            return;
-        }
         let again = !self.has(Fault::NewPortEachTime);
         let known = self.paths.answered.iter().find(|answered| answered.peer == peer && again).cloned();
         if let Some(answered) = known {

@@ -141,6 +141,8 @@ impl Node {
     }
 
     fn take(&mut self, now: Time, socket: SocketId, from: SocketAddrV4, message: Message, out: &mut Out) {
+        // As it was before this message introduced its sender.
+        let stranger = self.peers.at(from).is_none_or(|known| !known.is_alive() && !known.configured);
         self.hear(now, socket, from, &message, out);
         self.planted_acks(socket, from, &message, out);
         if let Some(ids) = message.acknowledged() {
@@ -168,7 +170,7 @@ impl Node {
                 }
                 self.cap(out);
             }
-            Message::Connect(connect) => self.take_connect(now, from, connect, out),
+            Message::Connect(connect) => self.take_connect(now, from, stranger, connect, out),
             Message::Join(say) => self.take_join(now, from, &say),
             Message::Leave(say) => self.take_leave(from, &say),
             Message::Channel(news) => self.take_channel(now, socket, from, &news, out),
