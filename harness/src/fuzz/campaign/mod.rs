@@ -539,6 +539,7 @@ impl Board<'_> {
     /// Looks into a finding: shows it again, doubts it, makes it small, writes it.
     ///
     /// `again` plays a case alone and says what is found there.
+    #[expect(clippy::too_many_arguments, reason = "everything that is known of a finding, once")]
     fn look_into(
         &self,
         number: u64,

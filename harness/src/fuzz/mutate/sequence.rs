@@ -113,11 +113,11 @@ impl Mutator<'_> {
             }
             _ => {
                 let count = self.rng.usize(2..VOLLEY);
-                let mut place = self.rng.usize(..=end);
-                for _ in 0..count.min(LONGEST.saturating_sub(case.flow.steps.len())) {
+                let first = self.rng.usize(..=end);
+                let room = LONGEST.saturating_sub(case.flow.steps.len());
+                for place in first..first + count.min(room) {
                     let (_, extra) = self.said(case, watched, end)?;
                     case.flow.steps.insert(place, extra);
-                    place += 1;
                 }
                 Some(format!("{count} messages of other flows come between"))
             }
