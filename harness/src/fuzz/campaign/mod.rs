@@ -539,11 +539,13 @@ impl Board<'_> {
     /// Looks into a finding: shows it again, doubts it, makes it small, writes it.
     ///
     /// `again` plays a case alone and says what is found there.
+    #[expect(clippy::too_many_arguments, reason = "everything that is known of a finding, once")]
     fn look_into(
         &self,
         number: u64,
         case: &Case,
-        (identity, finding): (Identity, Finding),
+        identity: Identity,
+        finding: Finding,
         tries: usize,
         budget: Budget,
         again: &mut dyn FnMut(&Case) -> Option<FlowResult>,
@@ -666,7 +668,7 @@ impl Board<'_> {
                 break;
             }
             for (identity, finding) in self.learn(&case, &result) {
-                self.look_into(number, &case, (identity, finding), 1, budget, &mut |case| play(case).ok());
+                self.look_into(number, &case, identity, finding, 1, budget, &mut |case| play(case).ok());
             }
         }
     }

@@ -215,6 +215,13 @@ impl Host<'_, '_> {
         results.take()
     }
 
+    /// Plays a case alone, with a program that no other case has harmed: one that dies late must not be blamed on what
+    /// came after.
+    fn afresh(&mut self, case: &Case) -> Option<FlowResult> {
+        self.server = None;
+        self.alone(case)
+    }
+
     /// Plays a case alone, with a bystander after it, and sees whether the program lives.
     fn alone(&mut self, case: &Case) -> Option<FlowResult> {
         let place = self.place()?;
@@ -265,7 +272,7 @@ impl Host<'_, '_> {
             if new {
                 self.board.note("the target does not serve even those who do nothing wrong".to_owned());
                 let (board, probe) = (self.board, probe.clone());
-                board.look_into(0, &probe, (identity, finding), TRIES, BUDGET, &mut |case| self.alone(case));
+                board.look_into(0, &probe, identity, finding, TRIES, BUDGET, &mut |case| self.afresh(case));
             }
         }
         true
@@ -318,7 +325,7 @@ impl Host<'_, '_> {
             self.take_apart(batch, identity, finding, Standing::Flaky);
         }
         for (number, case, identity, finding) in news {
-            board.look_into(number, case, (identity, finding), TRIES, BUDGET, &mut |case| self.alone(case));
+            board.look_into(number, case, identity, finding, TRIES, BUDGET, &mut |case| self.afresh(case));
         }
     }
 
@@ -343,15 +350,14 @@ impl Host<'_, '_> {
             if !served && depart::serves(&board.config.stage.protocol, &board.config.stage.role) {
                 case.flow.steps.push(depart::served(&board.config.stage.protocol, &board.config.stage.role));
             }
-            let Some(result) = self.alone(&case) else { continue };
+            let Some(result) = self.afresh(&case) else { continue };
             let again = findings(&result, &board.kinds);
             // A program that dies serves nobody, and one that serves nobody may be about to die.
             let same = again.into_iter().find(|(known, _)| {
                 known.rule == identity.rule && matches!(known.oracle, Oracle::Crash | Oracle::Liveness)
             });
             if let Some((known, finding)) = same {
-                board
-                    .look_into(*number, &case, (known, finding), TRIES, BUDGET, &mut |case| self.alone(case));
+                board.look_into(*number, &case, known, finding, TRIES, BUDGET, &mut |case| self.afresh(case));
                 return;
             }
         }

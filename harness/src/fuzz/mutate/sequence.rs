@@ -113,9 +113,9 @@ impl Mutator<'_> {
             }
             _ => {
                 let count = self.rng.usize(2..VOLLEY);
-                let place = self.rng.usize(..=end);
-                let fitting = count.min(LONGEST.saturating_sub(case.flow.steps.len()));
-                for place in place..place + fitting {
+                let first = self.rng.usize(..=end);
+                let room = LONGEST.saturating_sub(case.flow.steps.len());
+                for place in first..first + count.min(room) {
                     let (_, extra) = self.said(case, watched, end)?;
                     case.flow.steps.insert(place, extra);
                 }
