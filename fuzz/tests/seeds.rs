@@ -1,24 +1,91 @@
-//! The fuzz targets without a fuzzer: on every seed there is, and on a few thousand changes to them, always the same.
+//! The fuzz targets without a fuzzer: on every seed and every regression there is, and on a few thousand changes to them,
+//! always the same.
 
-use flowproof::corpus::Corpus;
-use flowproof_fuzz::flow_parser;
+use std::path::{Path, PathBuf};
 
-/// Every flow of the corpus.
-fn flows() -> Vec<String> {
-    let corpus = Corpus::embedded().expect("the corpus is sound");
-    let sources: Vec<String> = corpus
-        .protocols()
-        .flat_map(|protocol| {
-            protocol.flows.iter().chain(&protocol.served).map(|file| file.source.clone()).collect::<Vec<_>>()
-        })
-        .collect();
-    assert!(!sources.is_empty(), "the corpus has flows");
-    sources
+use flowproof_fuzz::{TARGETS, Target, seeds};
+
+/// Changes to seeds, by target: those that hold whole conversations take longer.
+fn changes(target: &Target) -> usize {
+    match target.name.split('_').next() {
+        Some("conversation") => 40,
+        Some("machine") => 100,
+        _ => 1500,
+    }
 }
 
-#[test]
-fn every_flow_of_the_corpus_is_a_seed() {
-    flows().iter().for_each(|source| flow_parser(source.as_bytes()));
+fn corpus() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus")
+}
+
+fn replay(name: &str) {
+    let target = seeds::target(name).expect("the target exists");
+    let seeds = seeds::of(target);
+    assert!(!seeds.is_empty(), "{name} has seeds");
+    seeds.iter().for_each(|seed| (target.run)(seed));
+    if let Ok(entries) = std::fs::read_dir(corpus().join("regressions").join(name)) {
+        for entry in entries {
+            let path = entry.expect("the folder can be read").path();
+            (target.run)(&std::fs::read(&path).expect("a regression can be read"));
+        }
+    }
+    let mut rng = fastrand::Rng::with_seed(20_250_101);
+    for _ in 0..changes(target) {
+        let mut bytes = seeds[rng.usize(..seeds.len())].clone();
+        for _ in 0..rng.usize(1..4) {
+            let place = rng.usize(..=bytes.len());
+            match rng.u8(..4) {
+                0 => bytes.truncate(place),
+                1 => bytes.insert(place, rng.u8(..)),
+                2 => {
+                    let end = (place + rng.usize(..20)).min(bytes.len());
+                    bytes.drain(place..end);
+                }
+                _ => {
+                    let other = &seeds[rng.usize(..seeds.len())];
+                    let start = rng.usize(..=other.len());
+                    let end = (start + rng.usize(..60)).min(other.len());
+                    bytes.splice(place..place, other[start..end].iter().copied());
+                }
+            }
+        }
+        (target.run)(&bytes);
+    }
+}
+
+/// One test a target, so that they run side by side.
+macro_rules! targets {
+    ($($name:ident)*) => {
+        $(#[test] fn $name() { replay(stringify!($name)); })*
+
+        #[test]
+        fn every_target_is_replayed() {
+            let replayed = [$(stringify!($name)),*];
+            let known: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
+            assert_eq!(replayed.as_slice(), known.as_slice());
+        }
+    };
+}
+
+targets! {
+    flow_parser
+    pattern_duality
+    trace_reader
+    wire_hangout
+    wire_cow
+    wire_polfan
+    wire_ptpchat
+    wire_clusterio
+    machine_hangout
+    machine_cow
+    machine_polfan
+    machine_ptpchat
+    machine_clusterio
+    conversation_hangout
+    conversation_cow
+    conversation_polfan
+    conversation_ptpchat
+    conversation_clusterio
 }
 
 #[test]
@@ -37,32 +104,30 @@ fn odd_texts_are_seeds() {
         b"examples\n|a|\n||\n",
         b"either{}or{}or tolerated[A-1]{}}",
     ];
-    odd.iter().for_each(|text| flow_parser(text));
+    odd.iter().for_each(|text| flowproof_fuzz::flow_parser(text));
 }
 
+/// `corpus/PROTOCOL/fuzz/` holds what is printed from flows and schemas; with FLOWPROOF_WRITE=1 it is written anew.
 #[test]
-fn changed_flows_are_seeds() {
-    let sources = flows();
-    let mut rng = fastrand::Rng::with_seed(20_250_101);
-    for _ in 0..3000 {
-        let mut bytes = sources[rng.usize(..sources.len())].clone().into_bytes();
-        for _ in 0..rng.usize(1..4) {
-            let place = rng.usize(..=bytes.len());
-            match rng.u8(..4) {
-                0 => bytes.truncate(place),
-                1 => bytes.insert(place, rng.u8(..)),
-                2 => {
-                    let end = (place + rng.usize(..20)).min(bytes.len());
-                    bytes.drain(place..end);
-                }
-                _ => {
-                    let other = sources[rng.usize(..sources.len())].as_bytes();
-                    let start = rng.usize(..other.len());
-                    let end = (start + rng.usize(..60)).min(other.len());
-                    bytes.splice(place..place, other[start..end].iter().copied());
-                }
+fn seeds_and_dictionaries_are_those_of_the_flows() {
+    for target in TARGETS.iter().filter(|target| target.name.starts_with("wire_")) {
+        let folder = corpus().join(target.protocol.expect("messages are of a protocol")).join("fuzz");
+        let messages: Vec<String> = seeds::of(target)
+            .into_iter()
+            .map(|seed| String::from_utf8(seed).expect("messages are text"))
+            .collect();
+        let files = [
+            ("seeds.jsonl", format!("{}\n", messages.join("\n"))),
+            ("words.dict", seeds::dictionary(target).expect("a protocol has words")),
+        ];
+        for (name, text) in files {
+            let path = folder.join(name);
+            if std::env::var_os("FLOWPROOF_WRITE").is_some() {
+                std::fs::create_dir_all(&folder).expect("the folder can be made");
+                std::fs::write(&path, &text).expect("the file can be written");
             }
+            let known = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(known == text, "{} is stale: run this test with FLOWPROOF_WRITE=1", path.display());
         }
-        flow_parser(&bytes);
     }
 }

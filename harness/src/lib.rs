@@ -1,11 +1,13 @@
 //! flowproof: checks that programs which talk to each other in JSON messages follow the documented flows.
 
+pub mod blank;
 pub mod cli;
 pub mod config;
 pub mod corpus;
 pub mod diagnostic;
 pub mod document;
 pub mod flow;
+pub mod fuzz;
 pub mod judge;
 pub mod known;
 pub mod lint;

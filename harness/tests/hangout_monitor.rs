@@ -7,13 +7,22 @@
 //! names stand for tokens, what is left out is as usual), `packet` (any JSON), `text`, `ping`, `pong`. `{"end": true}`
 //! ends the conversation.
 
+mod in_memory;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use flowproof::corpus::Protocol;
 use flowproof::judge::finding::Ruling;
-use flowproof::monitor::{Monitor, MonitorConfig, NotJson, Party, Rulings, Seen, What, monitors, watched};
+use flowproof::monitor::{
+    Monitor, MonitorConfig, NotJson, Party, Rulings, Seen, What, monitors_of, watched_of,
+};
 use flowproof_reference::machine::{LinkId, Time};
+use in_memory::hangout;
 use serde_json::{Map, Value, json};
+
+static PROTOCOL: LazyLock<Arc<Protocol>> = LazyLock::new(hangout);
 
 const TOKENS: [(&str, &str); 4] = [
     ("alice", "a11ce000000000000000000000000001"),
@@ -160,7 +169,7 @@ fn hear(role: &'static str, trace: &str) -> Heard {
         edition: "v1".to_owned(),
         settings: BTreeMap::from([("wildcard".to_owned(), "*".to_owned())]),
     };
-    let monitors = monitors("hangout", &config);
+    let monitors = monitors_of(&PROTOCOL, &config);
     let mut all = Trace { role, monitors, rulings: Rulings::default(), links: BTreeMap::new(), next: 0 };
     let mut lines: Vec<Value> = trace
         .lines()
@@ -177,7 +186,7 @@ fn hear(role: &'static str, trace: &str) -> Heard {
     let mut heard = Heard::default();
     for finding in all.rulings.findings {
         let id = finding.requirement.expect("monitors name requirements");
-        assert!(watched("hangout").contains(&id.as_str()), "{id} is judged and not listed as watched");
+        assert!(watched_of(&PROTOCOL).contains(&id.as_str()), "{id} is judged and not listed as watched");
         if finding.ruling != Ruling::Kept {
             heard.messages.push(format!("{:?} {id} at {}: {}", finding.ruling, finding.at, finding.message));
         }
@@ -891,7 +900,7 @@ fn what_the_document_tolerates_is_not_accused() {
 #[test]
 fn every_watched_requirement_has_its_traces() {
     let source = include_str!("hangout_monitor.rs");
-    for id in watched("hangout") {
+    for id in watched_of(&PROTOCOL) {
         for doors in [&["check_lawful"][..], &["check_broken", "check_accused"]] {
             let found = doors.iter().flat_map(|door| source.match_indices(door)).any(|(at, _)| {
                 source[at..].chars().take(120).collect::<String>().contains(&format!("\"{id}\""))

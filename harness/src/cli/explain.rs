@@ -1,12 +1,13 @@
 //! `flowproof explain`: a requirement as an entry of a manual, with an example that is played while one reads it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 
 use super::catalogue::usage;
-use super::{exit, output};
+use super::{command_with, exit, output};
 use crate::corpus::{Corpus, Protocol};
 use crate::diagnostic::escape;
 use crate::flow::resolve::nearest;
@@ -19,6 +20,7 @@ use crate::runner::plan::{self, RunSettings};
 use crate::runner::run::{RunConfig, Target, run};
 use crate::runner::verdict::FlowResult;
 use crate::sinner::Sinner;
+use crate::world::reference::has_reference;
 
 /// Lines that are shown of a conversation.
 const SHOWN: usize = 3;
@@ -30,7 +32,7 @@ pub(super) struct ExplainArgs {
     id: String,
 }
 
-pub(super) fn run_explain(args: &ExplainArgs, corpus: &Corpus, _colour: bool) -> u8 {
+pub(super) fn run_explain(args: &ExplainArgs, corpus: &Corpus, folder: Option<&Path>, _colour: bool) -> u8 {
     let id = args.id.to_uppercase();
     for protocol in corpus.protocols() {
         let Some(requirement) = protocol.catalogue.get(&id) else { continue };
@@ -76,8 +78,10 @@ pub(super) fn run_explain(args: &ExplainArgs, corpus: &Corpus, _colour: bool) ->
         }
         if let Some(first) = flows.first() {
             let name = &protocol.settings.name;
+            let target = if has_reference(name) { "" } else { " --exec 'YOUR-SERVER {port}'" };
+            let command = command_with(folder);
             text.push_str(&format!(
-                "\nsee it happen     flowproof test {name} --filter '{first}' --verbose\n"
+                "\nsee it happen     {command} test {name}{target} --filter '{first}' --verbose\n"
             ));
         }
         output::print(&text);
@@ -177,7 +181,7 @@ pub(super) fn judges(protocol: &Protocol, id: &str) -> Vec<String> {
     if wire.json_object.names(id) || wire.text_frames.names(id) {
         judges.push("every message".to_owned());
     }
-    if monitor::watched(&protocol.settings.name).contains(&id) {
+    if monitor::watched_of(protocol).contains(&id) {
         judges.push("monitor".to_owned());
     }
     judges

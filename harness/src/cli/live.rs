@@ -40,7 +40,7 @@ const MESSAGE_LIMIT: usize = 64 << 20;
 enum Format {
     /// Text for a person
     Human,
-    /// JSON: a line for each finding as it happens, the report at the end
+    /// JSON lines: one for each finding as it happens, the report at the end
     Json,
 }
 
@@ -237,7 +237,8 @@ fn conclude(
             output::print(&human::summary(&report, protocol, true, style));
             output::print(&format!("{messages} messages judged\n"));
         }
-        Format::Json => output::print(&format!("{:#}\n", json_report::report(&report, &protocol.catalogue))),
+        // Like what was told before it, on one line.
+        Format::Json => output::print(&format!("{}\n", json_report::report(&report, &protocol.catalogue))),
     }
     match report.flows.first().map(|flow| flow.verdict) {
         Some(Verdict::Fail) => exit::FAIL,
@@ -322,16 +323,14 @@ fn watch(args: &ProxyArgs, corpus: &Corpus, colour: bool) -> Result<u8, String> 
             address
         };
         let path = parsed.path.as_deref().unwrap_or("");
-        output::print(&format!(
-            "listening on {}://{address}{path}, passing on to {}\n",
-            transport.kind.scheme(),
-            args.upstream
-        ));
+        let ours = format!("{}://{address}{path}", transport.kind.scheme());
+        announce(args, &format!("listening on {ours}, passing on to {}", args.upstream), "listening", &ours);
         if let Some(metrics) = args.metrics {
             let listener = TcpListener::bind(metrics).await;
             let listener = listener.map_err(|error| format!("cannot listen on {metrics}: {error}"))?;
             let address = listener.local_addr().map_err(|error| error.to_string())?;
-            output::print(&format!("metrics on http://{address}/metrics\n"));
+            let ours = format!("http://{address}/metrics");
+            announce(args, &format!("metrics on {ours}"), "metrics", &ours);
             tokio::spawn(serve_metrics(listener, Arc::clone(&counters)));
         }
         Ok::<_, String>(judges.run(heard).await)
@@ -339,6 +338,14 @@ fn watch(args: &ProxyArgs, corpus: &Corpus, colour: bool) -> Result<u8, String> 
     let code =
         conclude(session, &protocol, "proxy", &args.upstream, false, args.judging.format, Style::new(colour));
     Ok(if enough { exit::FAIL } else { code })
+}
+
+/// Says where something listens; in JSON as a line like all others.
+fn announce(args: &ProxyArgs, text: &str, what: &str, url: &str) {
+    match args.judging.format {
+        Format::Human => output::print(&format!("{text}\n")),
+        Format::Json => output::print(&format!("{}\n", serde_json::json!({ what: url }))),
+    }
 }
 
 /// Everything behind the carrying of bytes.

@@ -3,7 +3,9 @@
 mod catalogue;
 mod compare;
 mod explain;
+mod fuzz;
 mod live;
+mod new;
 mod output;
 mod serve;
 mod show;
@@ -11,7 +13,7 @@ mod sinners;
 mod target;
 pub(crate) mod test;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -72,6 +74,15 @@ enum What {
                            fault). `flowproof explain ID` tells of a requirement."
     )]
     Test(Box<test::TestArgs>),
+    /// Look for faults with conversations that nobody wrote down
+    #[command(
+        long_about = "Have conversations that follow the protocol's flows to deep states and leave them there, with a \
+                            running server (its URL), a program that flowproof starts (--exec), or the built-in \
+                            reference.\n\nEach finding is shown again, made small, and with --out written as a flow that \
+                            `flowproof test --flow FILE` plays again.\n\nExit code: 0 nothing that MUST not be, 1 a \
+                            finding, 2 wrong use, 3 nothing could be judged."
+    )]
+    Fuzz(Box<fuzz::FuzzArgs>),
     /// List the flows of a protocol
     List(catalogue::ListArgs),
     /// Explain a requirement: its text, where it stands, which flows and sinners show it
@@ -82,6 +93,8 @@ enum What {
     Fmt(catalogue::FmtArgs),
     /// Check flow files without running them
     Lint(catalogue::LintArgs),
+    /// Make a folder for a protocol of one's own
+    New(new::NewArgs),
     /// Run the reference implementation, to develop against
     Serve(serve::ServeArgs),
     /// Stand between real clients and a real server, and judge both as they talk
@@ -117,13 +130,16 @@ pub fn main() -> ExitCode {
             return ExitCode::from(exit::USAGE);
         }
     };
+    let folder = command.common.corpus.as_deref();
     let code = match &command.what {
-        What::Test(args) => test::run(args, &corpus, command.common.corpus.is_none(), colour),
+        What::Test(args) => test::run(args, &corpus, folder, colour),
+        What::Fuzz(args) => fuzz::run(args, &corpus, colour),
         What::List(args) => catalogue::list(args, &corpus),
-        What::Explain(args) => explain::run_explain(args, &corpus, colour),
+        What::Explain(args) => explain::run_explain(args, &corpus, folder, colour),
         What::Show(args) => show::run(args, &corpus),
         What::Fmt(args) => catalogue::fmt(args),
         What::Lint(args) => catalogue::lint(args, &corpus, colour),
+        What::New(args) => new::run(args, &corpus),
         What::Serve(args) => serve::run(args, &corpus),
         What::Proxy(args) => live::proxy(args, &corpus, colour),
         What::Judge(args) => live::judge(args, &corpus, colour),
@@ -132,6 +148,16 @@ pub fn main() -> ExitCode {
         What::Coverage(args) => catalogue::coverage(args, &corpus),
     };
     ExitCode::from(code)
+}
+
+/// The command's name with the corpus that was given, as one would write it again.
+fn command_with(corpus: Option<&Path>) -> String {
+    match corpus {
+        Some(folder) => {
+            format!("flowproof --corpus {}", crate::report::text::quoted(&folder.display().to_string()))
+        }
+        None => "flowproof".to_owned(),
+    }
 }
 
 fn load(common: &Common) -> Result<Corpus, CorpusError> {

@@ -117,8 +117,9 @@ fn serve(args: &ServeArgs, corpus: &Corpus) -> Result<bool, String> {
         // Whoever reads that we listen may ask us to stop.
         let stopped = stopped();
         let place = match &parsed {
-            Some(parsed) => Place::Connect(parsed.address),
-            None => listen(args.listen, transport.kind).await?,
+            Some(parsed) if transport.kind != TransportKind::Udp => Place::Connect(parsed.address),
+            // Who sends datagrams has a socket to be answered at; a URL only tells whom it knows.
+            _ => listen(args.listen, transport.kind).await?,
         };
         let complain = |error: &str| output::complain(&format!("warning: {error}"));
         let ran = run_loop::run(station.as_mut(), place, stimuli(), stopped, complain).await;

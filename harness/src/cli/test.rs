@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{exit, output, target};
 use crate::config::{self, Config as ConfigFile};
-use crate::corpus::{Corpus, Protocol, TransportKind, parse_duration};
+use crate::corpus::{Corpus, FlowFile, Protocol, TransportKind, parse_duration};
 use crate::diagnostic;
 use crate::flow::resolve::nearest;
 use crate::known::{self, Assessment, Date, Entry};
@@ -21,13 +21,14 @@ use crate::lint;
 use crate::report::text::{Style, quoted};
 use crate::report::{Report, Run, folder, github, human, json, junit, markdown, standing, tap};
 use crate::runner::event::RunEvent;
-use crate::runner::plan::{Driver, RunSettings};
+use crate::runner::plan::{self, Driver, RunSettings};
 use crate::runner::run::{BUG, RunConfig, Target, run as run_flows};
 use crate::runner::variables::variables;
 use crate::runner::verdict::Verdict;
 use crate::secret::Secrets;
 use crate::sinner::Sinner;
 use crate::world::process;
+use crate::world::reference::has_reference;
 
 /// Flows side by side against a program that is started, unless told otherwise: they mostly wait.
 const JOBS: usize = 8;
@@ -53,6 +54,9 @@ pub(super) struct TestArgs {
     /// Only flows whose name contains this; may be given several times
     #[arg(long, value_name = "TEXT")]
     filter: Vec<String>,
+    /// Run this file instead of the protocol's flows, for instance a finding of `fuzz`; may be given several times
+    #[arg(long, value_name = "FILE")]
+    flow: Vec<PathBuf>,
     /// Only flows with this tag; may be given several times
     #[arg(long)]
     tag: Vec<String>,
@@ -154,7 +158,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "a time is written 500ms, 2s, 1.5s, 2m".to_owned())
 }
 
-fn shard(text: &str) -> Result<(usize, usize), String> {
+pub(super) fn shard(text: &str) -> Result<(usize, usize), String> {
     let parts = text.split_once('/').and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)));
     match parts {
         Some((part, of)) if (1..=of).contains(&part) => Ok((part, of)),
@@ -168,7 +172,7 @@ pub(super) fn variable(text: &str) -> Result<(String, String), String> {
 }
 
 /// Runs the command.
-pub(super) fn run(args: &TestArgs, corpus: &Corpus, built_in: bool, colour: bool) -> u8 {
+pub(super) fn run(args: &TestArgs, corpus: &Corpus, folder: Option<&Path>, colour: bool) -> u8 {
     let stop = Arc::new(AtomicBool::new(false));
     let file = match args.config.as_ref().map(|path| ConfigFile::from_file(path, corpus)).transpose() {
         Ok(file) => file.unwrap_or_default(),
@@ -186,7 +190,7 @@ pub(super) fn run(args: &TestArgs, corpus: &Corpus, built_in: bool, colour: bool
             return exit::USAGE;
         }
     };
-    if !built_in && !sound(&configs, colour) {
+    if (folder.is_some() || !args.flow.is_empty()) && !sound(&configs, colour) {
         return exit::USAGE;
     }
     if let Err(error) = stop_on_interrupt(&stop) {
@@ -203,7 +207,7 @@ pub(super) fn run(args: &TestArgs, corpus: &Corpus, built_in: bool, colour: bool
     let secrets = secrets(args, &file, &configs);
     let mut runs = Vec::new();
     for config in &configs {
-        let command = secrets.hide(&command(given, config));
+        let command = secrets.hide(&command(given, config, folder));
         runs.push(run_one(args, config, &file, &secrets, command, style, log.as_mut()));
     }
     if args.accept
@@ -245,7 +249,9 @@ fn printed(format: Format, runs: &[Run]) -> Result<String, String> {
 fn sound(configs: &[RunConfig], colour: bool) -> bool {
     let mut wrong = 0;
     for config in configs {
-        for file in &config.protocol.flows {
+        // One that has left the path may name what was never heard.
+        let on_path = |file: &&FlowFile| !file.tags().contains(&plan::ASTRAY);
+        for file in config.protocol.flows.iter().filter(on_path) {
             let problems = lint::problems(file, &config.protocol);
             let errors = problems.iter().filter(|one| one.is_error()).count();
             if errors > 0 {
@@ -263,24 +269,40 @@ fn sound(configs: &[RunConfig], colour: bool) -> bool {
 /// Runs what the words of a command line ask for, and prints nothing: the door for those who use flowproof as a
 /// library, who get just what the command does.
 pub(crate) fn collect(words: &[String], corpus: &Corpus, stop: &Arc<AtomicBool>) -> Result<Vec<Run>, String> {
+    let mut given = parsed(words)?;
+    given.format = Format::Json;
+    let file = given.config.as_ref().map(|path| ConfigFile::from_file(path, corpus)).transpose()?;
+    let file = file.unwrap_or_default();
+    let args = under(&given, &file);
+    let configs = configs(&args, &file, corpus, stop)?;
+    let secrets = secrets(&args, &file, &configs);
+    let runs = configs.iter().map(|config| {
+        let command = secrets.hide(&command(&given, config, None));
+        run_one(&args, config, &file, &secrets, command, Style::new(false), None)
+    });
+    Ok(runs.collect())
+}
+
+/// What the words of a command line mean as a target, for commands that do something else with it than `test`.
+pub(super) fn target_of(
+    words: &[String],
+    corpus: &Corpus,
+    stop: &Arc<AtomicBool>,
+) -> Result<RunConfig, String> {
+    let args = parsed(words)?;
+    let mut configs = configs(&args, &ConfigFile::default(), corpus, stop)?;
+    configs.pop().ok_or_else(|| "name a protocol".to_owned())
+}
+
+/// Reads the words of a `flowproof test` command line.
+fn parsed(words: &[String]) -> Result<TestArgs, String> {
     #[derive(Debug, Parser)]
     #[command(name = "flowproof test", no_binary_name = true)]
     struct Line {
         #[command(flatten)]
         args: TestArgs,
     }
-    let mut line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
-    line.args.format = Format::Json;
-    let file = line.args.config.as_ref().map(|path| ConfigFile::from_file(path, corpus)).transpose()?;
-    let file = file.unwrap_or_default();
-    let args = under(&line.args, &file);
-    let configs = configs(&args, &file, corpus, stop)?;
-    let secrets = secrets(&args, &file, &configs);
-    let runs = configs.iter().map(|config| {
-        let command = secrets.hide(&command(&line.args, config));
-        run_one(&args, config, &file, &secrets, command, Style::new(false), None)
-    });
-    Ok(runs.collect())
+    Line::try_parse_from(words).map(|line| line.args).map_err(|error| error.to_string())
 }
 
 /// What is asked for, with the file below it.
@@ -388,7 +410,9 @@ fn configs(
 ) -> Result<Vec<RunConfig>, String> {
     let (urls, names): (Vec<&String>, Vec<&String>) =
         args.words.iter().partition(|word| word.contains("://"));
-    let protocols: Vec<Arc<Protocol>> = if names.is_empty() {
+    let protocols: Vec<Arc<Protocol>> = if !args.flow.is_empty() {
+        vec![with_flows(&args.flow, &names, corpus)?]
+    } else if names.is_empty() {
         corpus.protocols().collect()
     } else {
         names.iter().map(|name| find(corpus, name)).collect::<Result<_, _>>()?
@@ -403,6 +427,20 @@ fn configs(
         .into_iter()
         .map(|protocol| config(args, file, protocol, urls.first().map(|url| url.as_str()), stop))
         .collect()
+}
+
+/// The protocol that the files are of, with them instead of its own flows.
+fn with_flows(paths: &[PathBuf], named: &[&String], corpus: &Corpus) -> Result<Arc<Protocol>, String> {
+    let flows = paths.iter().map(|path| FlowFile::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut of: Vec<&str> = flows.iter().filter_map(FlowFile::protocol).collect();
+    of.extend(named.iter().map(|name| name.as_str()));
+    of.sort_unstable();
+    of.dedup();
+    let [name] = of.as_slice() else {
+        return Err(format!("flows of one protocol at a time, not of {}", of.join(", ")));
+    };
+    let protocol = find(corpus, name)?;
+    Ok(Arc::new(Protocol { flows, ..(*protocol).clone() }))
 }
 
 pub(super) fn find(corpus: &Corpus, name: &str) -> Result<Arc<Protocol>, String> {
@@ -443,6 +481,12 @@ fn config(
     let known: Vec<&str> = protocol.settings.roles.iter().map(|role| role.name.as_str()).collect();
     let listening = protocol.settings.roles.iter().find(|role| role.listens).map(|role| role.name.clone());
     let in_memory = url.is_none() && args.exec.is_none();
+    if in_memory && !has_reference(&protocol.settings.name) {
+        let name = &protocol.settings.name;
+        return Err(format!(
+            "{name} has no built-in reference to test; name a target: its URL, or --exec 'YOUR-SERVER {{port}}'"
+        ));
+    }
     let sinner = args.sinner.as_deref().map(|name| find_sinner(&protocol, name)).transpose()?;
     if let Some(role) = args.role.iter().find(|role| !known.contains(&role.as_str())) {
         let known = known.join(", ");
@@ -559,7 +603,7 @@ fn needs_place(
 }
 
 /// The first interrupt, or request to terminate, ends the run with its report; the second ends the program.
-fn stop_on_interrupt(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
+pub(super) fn stop_on_interrupt(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stop = Arc::clone(stop);
     // Signals count from here on, not from whenever the thread comes to run.
@@ -673,10 +717,11 @@ fn seed(args: &TestArgs, fresh: bool) -> u64 {
 }
 
 /// The command that runs this again, up to the choice of a flow.
-fn command(args: &TestArgs, config: &RunConfig) -> String {
+fn command(args: &TestArgs, config: &RunConfig, folder: Option<&Path>) -> String {
+    let flowproof = super::command_with(folder);
     let mut command = match &args.config {
-        Some(file) => format!("flowproof test --config {}", quoted(&file.display().to_string())),
-        None => format!("flowproof test {}", config.protocol.settings.name),
+        Some(file) => format!("{flowproof} test --config {}", quoted(&file.display().to_string())),
+        None => format!("{flowproof} test {}", config.protocol.settings.name),
     };
     if let Some(url) = args.words.iter().find(|word| word.contains("://")) {
         command.push_str(&format!(" {url}"));

@@ -6,8 +6,9 @@ use super::Diagnostic;
 use crate::flow::ast::Span;
 
 /// A file that must be there is not.
-pub fn file_missing(path: &str) -> String {
-    format!("error: {path} is missing")
+pub fn file_missing(path: &str, hint: Option<&str>) -> String {
+    let hint = hint.map(|hint| format!("\n  = help: {hint}")).unwrap_or_default();
+    format!("error: {path} is missing{hint}")
 }
 
 /// A file is not text.
@@ -20,14 +21,33 @@ pub fn unreadable(path: &Path, error: &std::io::Error) -> String {
     format!("error: {} cannot be read: {error}", path.display())
 }
 
-/// A TOML file does not say what it should.
-pub fn bad_toml(path: &str, error: &str) -> String {
-    format!("error: {path}: {error}")
+/// A folder in which there is no protocol.
+pub fn no_protocols(path: &str) -> String {
+    format!(
+        "error: there is no protocol in {path}\n  = help: a protocol is a folder with a `protocol.toml`; \
+         `flowproof new NAME` makes one"
+    )
 }
 
-/// A JSON Schema cannot be used.
-pub fn bad_schema(path: &str, error: &str) -> String {
-    format!("error: {path} is not a JSON Schema: {error}")
+/// A JSON file that cannot be read.
+pub(crate) fn bad_json(span: Span, error: &serde_json::Error) -> Diagnostic {
+    let text = error.to_string();
+    let text = text.split(" at line ").next().unwrap_or_default().to_owned();
+    Diagnostic::error(span, format!("not JSON: {text}"), "here")
+}
+
+/// A JSON Schema that cannot be used.
+pub(crate) fn bad_schema(span: Span, at: &str, error: &str) -> Diagnostic {
+    let at = if at.is_empty() { String::new() } else { format!(" at {at}") };
+    Diagnostic::error(span, format!("not a JSON Schema{at}: {error}"), "here")
+}
+
+/// A schema that is named and not there.
+pub(crate) fn no_schema(span: Span, name: &str, near: Option<&str>) -> Diagnostic {
+    Diagnostic::error(span, format!("there is no file schema/{name}"), "named here").hint(match near {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "schemas lie in the folder `schema` beside this file".to_owned(),
+    })
 }
 
 pub(crate) fn expected(span: Span, wanted: &str, found: &str) -> Diagnostic {
@@ -247,4 +267,55 @@ pub(crate) fn not_connected(span: Span, from: &str, to: &str) -> Diagnostic {
         "there is no connection for this arrow",
     )
     .hint(format!("write `{from} connects` or `{to} connects` above"))
+}
+
+pub(crate) fn unknown_choice(
+    span: Span,
+    what: &str,
+    name: &str,
+    near: Option<&str>,
+    known: &[&str],
+) -> Diagnostic {
+    let diagnostic =
+        Diagnostic::error(span, format!("there is no {what} `{name}`"), format!("unknown {what}"));
+    match near {
+        Some(near) => diagnostic.hint(format!("did you mean `{near}`?")),
+        None if known.is_empty() => diagnostic,
+        None => diagnostic.hint(format!("there is: {}", known.join(", "))),
+    }
+}
+
+pub(crate) fn key_of_another_kind(span: Span, key: &str, kind: &str, known: &[&str]) -> Diagnostic {
+    Diagnostic::error(span, format!("`{key}` means nothing to a rule of kind `{kind}`"), "not read")
+        .hint(format!("such a rule has: {}", known.join(", ")))
+}
+
+pub(crate) fn key_missing(span: Span, key: &str, kind: &str) -> Diagnostic {
+    Diagnostic::error(span, format!("a rule of kind `{kind}` needs `{key}`"), "in this rule")
+        .hint(format!("add: {key} = ..."))
+}
+
+pub(crate) fn key_not_there(span: Span, key: &str) -> Diagnostic {
+    Diagnostic::error(span, format!("the key `{key}` is missing"), "in this table")
+        .hint(format!("add: {key} = ..."))
+}
+
+pub(crate) fn bad_pointer(span: Span, found: &str) -> Diagnostic {
+    Diagnostic::error(span, "not a JSON pointer", "it begins with a slash")
+        .hint(format!("write \"/{}\"", found.replace('.', "/")))
+}
+
+/// A message that goes with a place in a file which is no flow.
+pub(crate) fn misplaced(
+    span: Span,
+    message: impl Into<String>,
+    label: &str,
+    hint: Option<String>,
+) -> Diagnostic {
+    Diagnostic { hint, ..Diagnostic::error(span, message, label) }
+}
+
+/// A file of a protocol that nobody reads.
+pub fn file_not_read(path: &str, hint: &str) -> String {
+    format!("error: {path} is not read\n  = help: {hint}")
 }

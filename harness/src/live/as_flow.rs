@@ -74,6 +74,14 @@ pub fn flow(events: &[Event], protocol: &Protocol) -> String {
             Happening::Closing { code, .. } => {
                 format!("{server} closes {name}{}", code.map_or(String::new(), |code| format!(" {code}")))
             }
+            Happening::Asked { method, target, body, .. } => {
+                let body = writer.body(body, false);
+                format!("{name} -> {server} {method} {}{body}", Value::from(target.as_str()))
+            }
+            Happening::Answered { status, body, .. } => {
+                let body = writer.body(body, true);
+                format!("{server} -> {name} status {status}{body}")
+            }
             // Pings answer themselves, and the end of a link follows its Close frame.
             Happening::Addresses { .. }
             | Happening::Ping { .. }
@@ -145,6 +153,15 @@ struct Writer {
 }
 
 impl Writer {
+    /// The body of an HTTP message, as it stands behind its head.
+    fn body(&mut self, body: &str, seen: bool) -> String {
+        match json::parse(body.as_bytes()) {
+            _ if body.is_empty() => String::new(),
+            Ok(value) => format!(" {}", self.pattern(&value, "", seen)),
+            Err(_) => format!(" text {}", Value::from(body)),
+        }
+    }
+
     /// A message as a pattern. `seen` for what a server sent: what differs in every run is a hole there.
     fn pattern(&mut self, value: &Value, key: &str, seen: bool) -> String {
         match value {

@@ -2,6 +2,7 @@
 
 pub mod as_flow;
 pub mod har;
+pub mod http;
 pub mod proxy;
 pub mod session;
 pub mod trace;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flowproof_reference::machine::{LinkId, Time};
+use flowproof_reference::machine::{LinkId, Request, Response, Time};
 
 use super::trace::{End, Event, Happening, from_hex};
 use crate::corpus::Protocol;
@@ -56,8 +56,8 @@ impl Session {
     pub fn new(protocol: Arc<Protocol>, config: SessionConfig) -> Session {
         let mut settings = protocol.settings.values(&config.edition);
         settings.extend(config.settings.clone());
-        let monitors = monitor::monitors(
-            &protocol.settings.name,
+        let monitors = monitor::monitors_of(
+            &protocol,
             &MonitorConfig {
                 slack: config.slack,
                 exclusive: config.exclusive,
@@ -114,6 +114,33 @@ impl Session {
             monitors.iter_mut().for_each(|monitor| monitor.observe(&seen, &mut rulings));
         };
         match &event.what {
+            Happening::Asked { method, target, headers, body } => {
+                let (path, query) = target.split_once('?').unwrap_or((target, ""));
+                let request = Request {
+                    method: method.clone(),
+                    path: path.to_owned(),
+                    query: query.to_owned(),
+                    headers: headers.clone().into_iter().collect(),
+                    upgrade: false,
+                    body: body.clone().into_bytes(),
+                };
+                self.messages += 1;
+                if let Ok(value) = json::parse(body.as_bytes()) {
+                    let edition = &self.config.edition;
+                    schema::judge_value(&self.protocol, edition, &from, &to, &value, now, &mut findings);
+                }
+                show(&mut self.monitors, What::Asked(&request));
+            }
+            Happening::Answered { status, headers, body } => {
+                let headers = headers.clone().into_iter().collect();
+                let response = Response { status: *status, headers, body: body.clone().into_bytes() };
+                self.messages += 1;
+                if let Ok(value) = json::parse(body.as_bytes()) {
+                    let edition = &self.config.edition;
+                    schema::judge_value(&self.protocol, edition, &from, &to, &value, now, &mut findings);
+                }
+                show(&mut self.monitors, What::Answered(&response));
+            }
             Happening::Opened { target, .. } => show(&mut self.monitors, What::Opened { target }),
             Happening::Addresses { client, server } => {
                 self.addresses.insert(event.link, (*client, *server));
@@ -250,7 +277,10 @@ impl Session {
         };
         let role = told.or(known).unwrap_or_else(first);
         let party = Party { name: format!("{role}.{}", event.link), role, under_test: true };
-        self.clients.insert(event.link, party.clone());
+        // Plain HTTP has no connection that would be told as closed.
+        if !matches!(event.what, Happening::Asked { .. } | Happening::Answered { .. }) {
+            self.clients.insert(event.link, party.clone());
+        }
         party
     }
 

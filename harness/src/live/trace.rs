@@ -1,9 +1,11 @@
 //! The trace format: JSON lines, the first of which names the version, each further one something that happened on a
 //! link. `docs/trace.schema.json` is its JSON Schema.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::net::SocketAddr;
 
+use flowproof_reference::machine::{Request, Response};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -46,6 +48,7 @@ impl End {
 
 /// One further line of a trace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Line")]
 pub struct Event {
     /// When, in milliseconds since the trace began.
     pub at_ms: f64,
@@ -58,17 +61,118 @@ pub struct Event {
     pub what: Happening,
 }
 
+/// A line as it is read: flat, so that nothing is kept before it is known what it is.
+#[derive(Deserialize)]
+struct Line {
+    at_ms: f64,
+    link: u64,
+    from: End,
+    kind: Kind,
+    #[serde(default)]
+    target: String,
+    #[serde(default)]
+    subprotocols: Vec<String>,
+    text: Option<String>,
+    hex: Option<String>,
+    code: Option<u16>,
+    #[serde(default)]
+    reason: String,
+    detail: Option<String>,
+    client: Option<SocketAddr>,
+    server: Option<SocketAddr>,
+    method: Option<String>,
+    status: Option<u16>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    #[serde(default)]
+    body: String,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Addresses,
+    Asked,
+    Answered,
+    Opened,
+    Text,
+    Binary,
+    Ping,
+    Pong,
+    Closing,
+    Closed,
+    Broken,
+}
+
+impl TryFrom<Line> for Event {
+    type Error = String;
+
+    fn try_from(line: Line) -> Result<Event, String> {
+        let needed =
+            |member: Option<String>, name: &str| member.ok_or_else(|| format!("`{name}` is missing"));
+        let hex = |hex: Option<String>| {
+            let hex = needed(hex, "hex")?;
+            if is_hex(&hex) { Ok(hex) } else { Err("`hex` is pairs of hexadecimal digits".to_owned()) }
+        };
+        let what = match line.kind {
+            Kind::Addresses => Happening::Addresses {
+                client: line.client.ok_or("`client` is missing")?,
+                server: line.server.ok_or("`server` is missing")?,
+            },
+            Kind::Asked => Happening::Asked {
+                method: needed(line.method, "method")?,
+                target: line.target,
+                headers: line.headers,
+                body: line.body,
+            },
+            Kind::Answered => Happening::Answered {
+                status: line.status.ok_or("`status` is missing")?,
+                headers: line.headers,
+                body: line.body,
+            },
+            Kind::Opened => Happening::Opened { target: line.target, subprotocols: line.subprotocols },
+            Kind::Text => Happening::Text { text: needed(line.text, "text")? },
+            Kind::Binary => Happening::Binary { hex: hex(line.hex)? },
+            Kind::Ping => Happening::Ping { hex: hex(line.hex)? },
+            Kind::Pong => Happening::Pong { hex: hex(line.hex)? },
+            Kind::Closing => Happening::Closing { code: line.code, reason: line.reason },
+            Kind::Closed => Happening::Closed,
+            Kind::Broken => Happening::Broken { detail: needed(line.detail, "detail")? },
+        };
+        Ok(Event { at_ms: line.at_ms, link: line.link, from: line.from, what })
+    }
+}
+
 /// What happened on a link.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Happening {
+    /// A plain HTTP request, beside WebSockets.
+    Asked {
+        /// `GET`, `POST` ...
+        method: String,
+        /// Path and query.
+        target: String,
+        /// Its headers, names in small letters.
+        headers: BTreeMap<String, String>,
+        /// Its body, invalid UTF-8 replaced.
+        body: String,
+    },
+    /// The answer to the oldest request of its link that has none.
+    Answered {
+        /// The status code.
+        status: u16,
+        /// Its headers, names in small letters.
+        headers: BTreeMap<String, String>,
+        /// Its body, invalid UTF-8 replaced.
+        body: String,
+    },
     /// The link is open: asked for by the client, granted by the server.
     Opened {
         /// Path and query.
-        #[serde(default)]
         target: String,
         /// The subprotocols that were offered.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[serde(skip_serializing_if = "Vec::is_empty")]
         subprotocols: Vec<String>,
     },
     /// Where the two ends of a link of datagrams are, as each sees the other. The first thing on such a link; without it
@@ -102,10 +206,10 @@ pub enum Happening {
     /// A Close frame.
     Closing {
         /// The code, if one was given.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         code: Option<u16>,
         /// The reason.
-        #[serde(default, skip_serializing_if = "String::is_empty")]
+        #[serde(skip_serializing_if = "String::is_empty")]
         reason: String,
     },
     /// The connection is gone. The last thing on a link.
@@ -117,6 +221,32 @@ pub enum Happening {
     },
 }
 
+fn by_name(headers: &[(String, String)]) -> BTreeMap<String, String> {
+    headers.iter().cloned().collect()
+}
+
+impl Happening {
+    /// A request that was overheard.
+    pub fn asked(request: &Request) -> Happening {
+        let target = match request.query.is_empty() {
+            true => request.path.clone(),
+            false => format!("{}?{}", request.path, request.query),
+        };
+        let body = String::from_utf8_lossy(&request.body).into_owned();
+        Happening::Asked { method: request.method.clone(), target, headers: by_name(&request.headers), body }
+    }
+
+    /// An answer that was overheard.
+    pub fn answered(response: &Response) -> Happening {
+        let body = String::from_utf8_lossy(&response.body).into_owned();
+        Happening::Answered { status: response.status, headers: by_name(&response.headers), body }
+    }
+}
+
+fn is_hex(digits: &str) -> bool {
+    digits.len().is_multiple_of(2) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Bytes as hexadecimal digits.
 pub fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -124,7 +254,7 @@ pub fn to_hex(bytes: &[u8]) -> String {
 
 /// Hexadecimal digits as bytes; `None` where they are none.
 pub fn from_hex(digits: &str) -> Option<Vec<u8>> {
-    if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
+    if !is_hex(digits) {
         return None;
     }
     (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok()).collect()
@@ -155,6 +285,8 @@ pub enum TraceError {
 /// Reads a trace line by line, so that the longest one takes little memory.
 pub struct Reader<R> {
     source: R,
+    /// The line that is read; kept for its room.
+    bytes: Vec<u8>,
     line: usize,
     /// The last line had no end: the recorder was cut off in the middle.
     pub cut: bool,
@@ -165,11 +297,11 @@ pub struct Reader<R> {
 impl<R: BufRead> Reader<R> {
     /// Reads the header.
     pub fn new(mut source: R) -> Result<Reader<R>, TraceError> {
-        let mut text = String::new();
-        if source.read_line(&mut text)? == 0 {
+        let mut bytes = Vec::new();
+        if std::io::Read::take(&mut source, LINE_LIMIT as u64).read_until(b'\n', &mut bytes)? == 0 {
             return Err(TraceError::Empty);
         }
-        let value: serde_json::Value = serde_json::from_str(&text)
+        let value: serde_json::Value = serde_json::from_slice(&bytes)
             .map_err(|error| TraceError::Line { line: 1, detail: format!("no trace header: {error}") })?;
         if let Some(version) = value.get("flowproof_trace").and_then(serde_json::Value::as_u64)
             && version != u64::from(VERSION)
@@ -178,7 +310,7 @@ impl<R: BufRead> Reader<R> {
         }
         let header = serde_json::from_value(value)
             .map_err(|error| TraceError::Line { line: 1, detail: format!("no trace header: {error}") })?;
-        Ok(Reader { source, line: 1, cut: false, header })
+        Ok(Reader { source, bytes, line: 1, cut: false, header })
     }
 }
 
@@ -187,8 +319,9 @@ impl<R: BufRead> Iterator for Reader<R> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let mut bytes = Vec::new();
-            let read = std::io::Read::take(&mut self.source, LINE_LIMIT as u64).read_until(b'\n', &mut bytes);
+            let bytes = &mut self.bytes;
+            bytes.clear();
+            let read = std::io::Read::take(&mut self.source, LINE_LIMIT as u64).read_until(b'\n', bytes);
             self.line += 1;
             match read {
                 Ok(0) => return None,
@@ -199,7 +332,7 @@ impl<R: BufRead> Iterator for Reader<R> {
             if bytes.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            return match serde_json::from_slice(&bytes) {
+            return match serde_json::from_slice(bytes) {
                 Ok(event) => Some(Ok(event)),
                 // What the recorder could not finish is no mistake of anybody.
                 Err(_) if !whole && bytes.len() < LINE_LIMIT => {
@@ -266,6 +399,24 @@ mod tests {
         assert_eq!(reader.header, header);
         let read: Vec<Event> = reader.map(Result::unwrap).collect();
         assert_eq!(read, events);
+    }
+
+    #[test]
+    fn what_a_kind_needs_must_be_there() {
+        let read = |line: &str| {
+            let text = format!("{{\"flowproof_trace\":1,\"protocol\":\"x\"}}\n{line}\n");
+            Reader::new(text.as_bytes()).unwrap().next().unwrap().map_err(|error| error.to_string())
+        };
+        let line = |rest: &str| format!("{{\"at_ms\":0,\"link\":0,\"from\":\"client\",{rest}}}");
+        assert!(read(&line("\"kind\":\"text\"")).unwrap_err().contains("`text` is missing"));
+        assert!(
+            read(&line("\"kind\":\"binary\",\"hex\":\"0\"")).unwrap_err().contains("pairs of hexadecimal")
+        );
+        assert!(read(&line("\"kind\":\"sneeze\"")).unwrap_err().contains("unknown variant `sneeze`"));
+        assert_eq!(
+            read(&line("\"kind\":\"closed\",\"more\":1")),
+            Ok(Event { at_ms: 0.0, link: 0, from: End::Client, what: Happening::Closed })
+        );
     }
 
     #[test]

@@ -9,12 +9,25 @@ use flowproof_reference::transport::frames::FrameEnd;
 use flowproof_reference::transport::websocket::{WebSocketConfig, WebSocketEnd, WireEvent};
 use flowproof_reference::transport::{Framing, LinkEnd};
 
+use super::http::{Heard, HttpEars};
 use super::trace::{End, Event, Happening, to_hex};
+
+/// The longest beginning of a stream that is looked at to see whether a WebSocket is asked for.
+const BEGINNING: usize = 64 << 10;
+
+/// What is spoken on a link where WebSockets are, and plain HTTP beside them.
+enum Speech {
+    /// The beginning of what the client says.
+    Unknown(Vec<u8>),
+    Frames,
+    Http(Box<HttpEars>),
+}
 
 /// The ears on one link.
 pub struct Tracer {
     link: u64,
     framing: Framing,
+    speech: Speech,
     client: LinkEnd,
     /// Known once the client has asked.
     server: Option<LinkEnd>,
@@ -50,15 +63,21 @@ impl Tracer {
         let end = || LinkEnd::Datagrams(DatagramEnd::default());
         let mut tracer =
             Tracer::new(link, Framing::WebSocket(WebSocketConfig::default()), end(), Some(end()));
+        tracer.speech = Speech::Frames;
         tracer.open = true;
         tracer.push(at, End::Client, Happening::Addresses { client, server }, out);
         tracer
     }
 
     fn new(link: u64, framing: Framing, client: LinkEnd, server: Option<LinkEnd>) -> Tracer {
+        let speech = match framing {
+            Framing::WebSocket(_) => Speech::Unknown(Vec::new()),
+            Framing::LengthPrefixed { .. } => Speech::Frames,
+        };
         Tracer {
             link,
             framing,
+            speech,
             client,
             server,
             target: String::new(),
@@ -70,6 +89,53 @@ impl Tracer {
 
     /// Takes bytes that one end sent, in the order they passed.
     pub fn bytes(&mut self, at: Time, from: End, bytes: &[u8], out: &mut Vec<Event>) {
+        match (&mut self.speech, from) {
+            (Speech::Frames, _) => self.frames(at, from, bytes, out),
+            (Speech::Http(ears), _) => {
+                let mut heard = Vec::new();
+                ears.bytes(from, bytes, &mut heard);
+                self.heard(at, heard, out);
+            }
+            (Speech::Unknown(start), End::Client) => {
+                start.extend_from_slice(bytes);
+                let head = start.windows(4).position(|four| four == b"\r\n\r\n");
+                if head.is_none() && start.len() < BEGINNING {
+                    return;
+                }
+                let start = std::mem::take(start);
+                if asks_for_a_websocket(&start[..head.unwrap_or(start.len())]) {
+                    self.speech = Speech::Frames;
+                    self.frames(at, from, &start, out);
+                } else {
+                    let limit = match &self.framing {
+                        Framing::WebSocket(config) => config.max_message,
+                        Framing::LengthPrefixed { max_message } => *max_message,
+                    };
+                    self.speech = Speech::Http(Box::new(HttpEars::new(limit)));
+                    self.bytes(at, from, &start, out);
+                }
+            }
+            // A server that speaks first speaks no HTTP.
+            (Speech::Unknown(_), End::Server) => {}
+        }
+    }
+
+    fn heard(&mut self, at: Time, heard: Vec<Heard>, out: &mut Vec<Event>) {
+        for heard in heard {
+            let (from, what) = match heard {
+                Heard::Asked(request) => (End::Client, Happening::asked(&request)),
+                Heard::Answered(response) => (End::Server, Happening::answered(&response)),
+                Heard::Upgrade(bytes) => {
+                    self.speech = Speech::Frames;
+                    self.frames(at, End::Client, &bytes, out);
+                    return;
+                }
+            };
+            self.push(at, from, what, out);
+        }
+    }
+
+    fn frames(&mut self, at: Time, from: End, bytes: &[u8], out: &mut Vec<Event>) {
         match from {
             End::Client => self.client.receive(bytes),
             End::Server => {
@@ -83,6 +149,12 @@ impl Tracer {
 
     /// The stream of one end has ended; the first to do so ended the link.
     pub fn ended(&mut self, at: Time, from: End, out: &mut Vec<Event>) {
+        if let Speech::Http(ears) = &mut self.speech {
+            let mut heard = Vec::new();
+            ears.ended(from, &mut heard);
+            self.heard(at, heard, out);
+            return;
+        }
         if self.open && !self.closed {
             self.push(at, from, Happening::Closed, out);
         }
@@ -160,6 +232,15 @@ impl Tracer {
             self.push(at, from, what, out);
         }
     }
+}
+
+/// Whether the head of a request asks for a WebSocket.
+fn asks_for_a_websocket(head: &[u8]) -> bool {
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    head.lines().any(|line| {
+        let (name, value) = line.split_once(':').unwrap_or((line, ""));
+        name.trim() == "upgrade" && value.trim() == "websocket"
+    })
 }
 
 #[cfg(test)]

@@ -3,11 +3,13 @@
 //! fuzz case, proxied traffic and a recording.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flowproof_reference::machine::{LinkId, Request, Response, Time};
 use serde_json::Value;
 
+use crate::corpus::Protocol;
 use crate::judge::finding::{Finding, Judge, Ruling};
 
 pub mod clusterio;
@@ -15,6 +17,7 @@ pub mod cow;
 pub mod hangout;
 pub mod polfan;
 pub mod ptpchat;
+pub mod rules;
 
 /// One end of a link.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,14 +128,14 @@ pub struct Rulings {
 
 impl Rulings {
     /// The requirement was put to the test and held. Said once a conversation is enough; repeats are merged.
-    pub fn kept(&mut self, requirement: &'static str, by: &Party, at: Time) {
+    pub fn kept(&mut self, requirement: &str, by: &Party, at: Time) {
         self.push(requirement, Ruling::Kept, by, at, String::new(), String::new(), Value::Null);
     }
 
     /// The requirement was broken.
     pub fn broken(
         &mut self,
-        requirement: &'static str,
+        requirement: &str,
         by: &Party,
         at: Time,
         message: impl Into<String>,
@@ -164,7 +167,7 @@ impl Rulings {
     /// A lawful but poorer reading was seen; the verdict is a warning.
     pub fn tolerated(
         &mut self,
-        requirement: &'static str,
+        requirement: &str,
         by: &Party,
         at: Time,
         message: impl Into<String>,
@@ -177,7 +180,7 @@ impl Rulings {
     /// Lawful, but worth telling; the verdict stands as it is.
     pub fn noted(
         &mut self,
-        requirement: &'static str,
+        requirement: &str,
         by: &Party,
         at: Time,
         message: impl Into<String>,
@@ -190,7 +193,7 @@ impl Rulings {
     #[expect(clippy::too_many_arguments, reason = "the fields of a finding, filled in one place")]
     fn push(
         &mut self,
-        requirement: &'static str,
+        requirement: &str,
         ruling: Ruling,
         by: &Party,
         at: Time,
@@ -234,7 +237,20 @@ pub trait Monitor {
     fn finish(&mut self, now: Time, rulings: &mut Rulings);
 }
 
-/// The monitors of a built-in protocol; none for an unknown name.
+/// The monitors of a protocol: its rules that are data, and for a built-in one what no data expresses.
+pub fn monitors_of(protocol: &Arc<Protocol>, config: &MonitorConfig) -> Vec<Box<dyn Monitor>> {
+    let mut all = rules::monitors(protocol, config);
+    all.extend(monitors(&protocol.settings.name, config));
+    all
+}
+
+/// The requirements that the monitors of a protocol judge.
+pub fn watched_of(protocol: &Protocol) -> Vec<&str> {
+    let by_data = protocol.rules.iter().flat_map(rules::Rule::requirements);
+    watched(&protocol.settings.name).iter().copied().chain(by_data).collect()
+}
+
+/// The monitors in code of a built-in protocol; none for an unknown name.
 pub fn monitors(protocol: &str, config: &MonitorConfig) -> Vec<Box<dyn Monitor>> {
     match protocol {
         "cow" => cow::monitors(config),
@@ -246,7 +262,7 @@ pub fn monitors(protocol: &str, config: &MonitorConfig) -> Vec<Box<dyn Monitor>>
     }
 }
 
-/// The requirements that the monitors of a protocol judge.
+/// The requirements that the monitors in code of a protocol judge.
 pub fn watched(protocol: &str) -> &'static [&'static str] {
     match protocol {
         "cow" => cow::WATCHED,

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::corpus::{FlowFile, Protocol, TransportKind};
-use crate::flow::ast::{Block, Examples, HeaderItem, Name, Payload, Step, StepKind};
+use crate::flow::ast::{
+    Block, Examples, HeaderItem, Name, Pattern, PatternKind, Payload, Span, Step, StepKind,
+};
 use crate::pattern::Bound;
 
 /// Whether a client under test can be told what to do.
@@ -19,6 +21,10 @@ pub enum Driver {
     /// It does.
     Certain,
 }
+
+/// The tag of a flow that has left the path of its protocol, as those of the fuzzer have: its arrows only bind names
+/// where they fit, what cannot be done is left out, and only monitors, schemas and what a step cites accuse.
+pub const ASTRAY: &str = "astray";
 
 /// How long a program may take to come up, unless told otherwise.
 pub const STARTUP: Duration = Duration::from_secs(20);
@@ -117,6 +123,8 @@ pub struct Plan {
     pub ignoring: Vec<Payload>,
     /// Who is accused of what nobody expected.
     pub unexpected: Option<String>,
+    /// True when the flow has left the path of the protocol: tag `astray`.
+    pub astray: bool,
     /// True when the flow's messages are datagrams.
     pub datagrams: bool,
     /// Datagram sockets for bystanders who join while the flow runs.
@@ -338,6 +346,12 @@ pub fn plan(
     // nobody can say what was to be expected.
     let unexpected =
         unexpected.filter(|id| protocol.catalogue.binds_in(id, role, &settings.edition) && !settings.shared);
+    // Off the path nobody can say what was to be expected, either.
+    let astray = file.tags().contains(&ASTRAY);
+    let unexpected = unexpected.filter(|_| !astray);
+    if astray {
+        ignoring.push(Payload::Json(Pattern { kind: PatternKind::Any, span: Span::default() }));
+    }
     let own = protocol.settings.values(&settings.edition);
     let outside = settings.variables.iter().chain(&own);
     let outside = first_of_each(outside);
@@ -359,6 +373,7 @@ pub fn plan(
                     cited: cited(file),
                     ignoring: ignoring.clone(),
                     unexpected: unexpected.clone(),
+                    astray,
                     datagrams,
                     spare_sockets,
                     settings: settings.clone(),

@@ -10,8 +10,9 @@ use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::corpus::parse_duration;
-use crate::flow::ast::Pattern;
+use crate::corpus::{parse_duration, place};
+use crate::diagnostic::Diagnostic;
+use crate::flow::ast::{Pattern, Span};
 use crate::flow::parse_pattern;
 
 /// One planted fault.
@@ -186,7 +187,7 @@ struct File {
     also: Vec<String>,
     fault: Option<String>,
     #[serde(default, rename = "rule")]
-    rules: Vec<Entry>,
+    rules: Vec<toml::Spanned<Entry>>,
     renumber: Option<String>,
     answers: Option<String>,
 }
@@ -214,12 +215,18 @@ struct Entry {
 }
 
 impl Sinner {
-    /// Reads a sinner's file; the error is text for a person.
-    pub fn parse(name: &str, text: &str) -> Result<Sinner, String> {
-        let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
-        let rules = file.rules.into_iter().map(Entry::rule).collect::<Result<Vec<_>, String>>()?;
+    /// Reads a sinner's file; the error says where it is wrong.
+    pub fn parse(name: &str, text: &str) -> Result<Sinner, Diagnostic> {
+        let file: File = toml::from_str(text).map_err(|error| place::toml_error(&error))?;
+        let mut rules = Vec::new();
+        for entry in file.rules {
+            let span = Span::new(entry.span().start, entry.span().end);
+            let rule = entry.into_inner().rule();
+            rules.push(rule.map_err(|error| Diagnostic::error(span, error, "in this rule"))?);
+        }
         if rules.is_empty() && file.fault.is_none() {
-            return Err("a sinner has at least one [[rule]] or a fault".to_owned());
+            let message = "a sinner has at least one [[rule]] or a fault";
+            return Err(Diagnostic::error(Span::new(0, 0), message, "in this file"));
         }
         Ok(Sinner {
             name: name.to_owned(),

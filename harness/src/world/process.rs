@@ -115,6 +115,11 @@ impl Process {
         Ok(Process { child, input, output, exited: None, asked: false })
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How it ended, once it has.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         if self.exited.is_none() {

@@ -32,6 +32,11 @@ pub struct ReferenceOptions<'a> {
     pub sinner: Option<&'a Sinner>,
 }
 
+/// True when there are built-in reference implementations of a protocol.
+pub fn has_reference(protocol: &str) -> bool {
+    ["clusterio", "cow", "hangout", "polfan", "ptpchat"].contains(&protocol)
+}
+
 /// The reference implementation of a role.
 pub fn reference(
     protocol: &str,

@@ -46,13 +46,6 @@ impl ClientRules {
             let expected = "the payload under the name of the type";
             rulings.broken("HANGOUT-CLIENT-1", seen.from, seen.at, message, expected, actual(whole));
         }
-        if kind == "metadata" || kind == "changes" {
-            let message = format!("a packet of type `{kind}`");
-            let expected = "types that are not the server's own";
-            rulings.broken("HANGOUT-CLIENT-5", seen.from, seen.at, message, expected, actual(whole));
-        } else {
-            rulings.kept("HANGOUT-CLIENT-5", seen.from, seen.at);
-        }
         self.addresses(seen, whole, rulings);
     }
 

@@ -29,6 +29,8 @@ struct Line {
     said_at: Time,
     /// The client is on its way out, or has said something unclear.
     excused: bool,
+    /// It stopped reading.
+    deaf: bool,
 }
 
 pub(super) struct Lines {
@@ -62,6 +64,10 @@ impl Lines {
             Some(last) => (last, false),
             None => (line.opened_at, true),
         };
+        // Of one who does not read nobody knows when a Ping came.
+        if line.deaf {
+            return;
+        }
         let gap = seen.at.since(since);
         if gap > PING + tolerance || (!first && gap + tolerance < PING) {
             let what = if first { "the first Ping came" } else { "a Ping came" };
@@ -213,6 +219,7 @@ impl Monitor for Lines {
                     open: true,
                     said_at: seen.at,
                     excused: false,
+                    deaf: false,
                 };
                 self.lines.insert(seen.link, line);
             }
@@ -234,6 +241,7 @@ impl Monitor for Lines {
                 self.hostile = true;
                 if let Some(line) = self.lines.get_mut(&seen.link) {
                     line.excused = true;
+                    line.deaf |= matches!(seen.what, What::Stalled);
                 }
             }
             _ => {}

@@ -79,7 +79,6 @@ pub const WATCHED: &[&str] = &[
     "HANGOUT-CLIENT-1",
     "HANGOUT-CLIENT-3",
     "HANGOUT-CLIENT-4",
-    "HANGOUT-CLIENT-5",
     "HANGOUT-CLIENT-7",
 ];
 

@@ -58,6 +58,8 @@ struct Sent {
 struct Link {
     token: Option<String>,
     open: bool,
+    /// Its client said that it ends it, and the server has not shown yet that it knows.
+    leaving: bool,
     /// The server ended it.
     cut: bool,
     /// It has sent something of which nobody knows what a server makes.
@@ -121,6 +123,8 @@ impl Relay {
             match owner {
                 Some((id, link)) if link.open => twice |= !named.insert(*id),
                 _ if *address == self.wildcard => {}
+                // It has said that it goes, on a connection of its own: the server may hear of that later than of this.
+                Some((_, link)) if link.leaving => vague = true,
                 Some(_) => stray = Some("HANGOUT-ADDR-7"),
                 // It may be the token of one whose `index` was not read yet.
                 None => {
@@ -452,6 +456,7 @@ impl Monitor for Relay {
             What::Closing { .. } | What::Closed => {
                 if let Some(link) = self.links.get_mut(&seen.link) {
                     link.cut |= link.open && from_server;
+                    link.leaving = !from_server && (link.open || link.leaving);
                     link.open = false;
                 }
             }

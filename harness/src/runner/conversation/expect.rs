@@ -292,7 +292,7 @@ impl Shared {
         let scan = self.scan(link, expect, &scope.bindings.borrow(), since);
         match scan {
             Scan::Fits(place, bound) => {
-                let arrived = self.take(link, place, scope.side_by_side)?;
+                let arrived = self.take(link, place, scope.side_by_side || scope.astray)?;
                 *scope.bindings.borrow_mut() = bound;
                 Some(Ok(arrived))
             }
@@ -324,7 +324,7 @@ pub(super) async fn expect(
                 let soft = window.since + window.limit + slack;
                 (Some(window.since), Some(soft), soft + GRACE)
             }
-            None => (None, None, shared.now + shared.plan.settings.timeout),
+            None => (None, None, shared.now + scope.patience(&shared)),
         }
     };
     loop {
@@ -455,7 +455,7 @@ fn missing(
     }
     let waited = match &scope.window {
         Some(window) => window.limit,
-        None => shared.plan.settings.timeout,
+        None => scope.patience(shared),
     };
     let (watched, played) = (shared.links[link].watched, shared.links[link].played);
     let message = format!(

@@ -167,7 +167,7 @@ pub(super) async fn await_request(
 ) -> Result<Time, Stop> {
     let until = match &scope.window {
         Some(window) => window.since + window.limit + shared.borrow().plan.settings.slack,
-        None => shared.borrow().now + shared.borrow().plan.settings.timeout,
+        None => shared.borrow().now + scope.patience(&shared.borrow()),
     };
     let found = wait_for(shared, Some(until), |shared| shared.asked[sender].front().copied()).await;
     let Some(link) = found else {

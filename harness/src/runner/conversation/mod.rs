@@ -137,6 +137,18 @@ pub(crate) enum Stop {
     Other(Ending),
 }
 
+impl Stop {
+    /// True when it is about one step, and others may go on without it.
+    pub(crate) fn is_of_a_step(&self) -> bool {
+        match self {
+            Stop::Broken => true,
+            Stop::Other(ending) => {
+                matches!(ending, Ending::Unreached(_) | Ending::NotDriven(_) | Ending::Flow(_))
+            }
+        }
+    }
+}
+
 /// Everything the steps of one flow share.
 pub(crate) struct Shared {
     pub(crate) now: Time,
@@ -179,6 +191,8 @@ pub(crate) struct Shared {
     /// Messages that no step expected.
     strange: usize,
     served_runs: u32,
+    /// Steps of a flow that went astray which came to nothing.
+    missed: usize,
     /// The target was seen to serve in this flow.
     serves: bool,
     /// Who was told to do something last, and how many messages it had sent by then.
@@ -232,7 +246,11 @@ impl Conversation {
         };
         let mut shared = Shared {
             now,
-            rng: Rng::with_seed(seed_for(plan.settings.seed, &plan.name)),
+            // What the fuzzer finds must not depend on what its file is called.
+            rng: Rng::with_seed(seed_for(
+                plan.settings.seed,
+                if plan.astray { crate::runner::plan::ASTRAY } else { &plan.name },
+            )),
             current: vec![None; parties.len()],
             requests: vec![VecDeque::new(); parties.len()],
             asked: vec![VecDeque::new(); parties.len()],
@@ -247,7 +265,7 @@ impl Conversation {
             next_expectation: 0,
             allowed: Vec::new(),
             ignoring_bindings: Rc::clone(&bindings),
-            monitors: monitor::monitors(&protocol.settings.name, &config),
+            monitors: monitor::monitors_of(&protocol, &config),
             rulings: Rulings::default(),
             findings: Vec::new(),
             kept: BTreeSet::new(),
@@ -260,6 +278,7 @@ impl Conversation {
             swamped: false,
             strange: 0,
             served_runs: 0,
+            missed: 0,
             serves: false,
             stimulated: None,
             exits: BTreeMap::new(),

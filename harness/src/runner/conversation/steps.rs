@@ -46,7 +46,18 @@ pub(super) struct Scope {
     pub(super) liveness: Option<Rc<(Vec<String>, usize)>>,
     /// Whom the flow accuses when the target no longer serves after a hostile step.
     survival: Rc<Vec<String>>,
+    /// The flow has left the path of its protocol: what does not come or cannot be done is left out.
+    pub(super) astray: bool,
 }
+
+/// How long a flow that went astray waits for what may never come.
+const ASTRAY_PATIENCE: Duration = Duration::from_millis(200);
+/// So many things that did not come teach it not to wait much.
+const ASTRAY_MISSES: usize = 8;
+/// How long it waits from then on.
+const ASTRAY_IMPATIENCE: Duration = Duration::from_millis(10);
+/// How long it waits for a connection.
+const ASTRAY_OPENING: Duration = Duration::from_secs(1);
 
 impl Scope {
     /// The requirements that `step` puts at stake; the first is accused.
@@ -56,6 +67,24 @@ impl Scope {
             None if step.cites.is_empty() => self.fallback.to_vec(),
             None => ids(&step.cites),
         }
+    }
+
+    /// How long a step waits.
+    pub(super) fn patience(&self, shared: &Shared) -> Duration {
+        let timeout = shared.plan.settings.timeout;
+        if !self.astray {
+            timeout
+        } else if shared.missed < ASTRAY_MISSES {
+            timeout.min(ASTRAY_PATIENCE)
+        } else {
+            timeout.min(ASTRAY_IMPATIENCE)
+        }
+    }
+
+    /// How long a connection may take to open.
+    fn opening(&self, shared: &Shared) -> Duration {
+        let timeout = shared.plan.settings.timeout;
+        if self.astray { timeout.min(ASTRAY_OPENING) } else { timeout }
     }
 
     /// Who is accused when a bystander's connection ends, once it was seen that the target serves at all.
@@ -120,9 +149,23 @@ pub(super) fn flow(
         side_by_side: false,
         fallback: Rc::new(Vec::new()),
         liveness: None,
-        survival: Rc::new(survival(&plan.file.flow.steps)),
+        // Off the path a connection may well be ended.
+        survival: Rc::new(if plan.astray { Vec::new() } else { survival(&plan.file.flow.steps) }),
+        astray: plan.astray,
     };
-    run(shared, scope, plan.file.flow.steps.clone())
+    let steps = run(Rc::clone(&shared), scope, plan.file.flow.steps.clone());
+    if !plan.astray {
+        return steps;
+    }
+    Box::pin(async move {
+        steps.await?;
+        let shared = shared.borrow();
+        match &shared.unreachable {
+            // Where nothing was heard, nothing was judged.
+            Some(why) if !shared.heard => Err(Stop::Other(Ending::Unreached(why.clone()))),
+            _ => Ok(()),
+        }
+    })
 }
 
 /// What the first `served` that accuses anybody cites.
@@ -139,7 +182,11 @@ fn run(shared: Rc<RefCell<Shared>>, scope: Scope, steps: Vec<Step>) -> Task<Resu
                 (StepKind::Connects { who, .. }, Some(next)) => may_refuse(next, who),
                 _ => false,
             };
-            run_step(&shared, &scope, step, refused_next).await?;
+            match run_step(&shared, &scope, step, refused_next).await {
+                Err(stop) if !(scope.astray && stop.is_of_a_step()) => return Err(stop),
+                Err(_) => shared.borrow_mut().missed += 1,
+                Ok(()) => {}
+            }
         }
         Ok(())
     })
@@ -388,7 +435,7 @@ async fn send(
             Value::Null,
         ));
     }
-    let stuck_at = shared.borrow().now + STUCK;
+    let stuck_at = shared.borrow().now + if scope.astray { ASTRAY_OPENING } else { STUCK };
     let room = wait_for(shared, Some(stuck_at), |shared| {
         let link = &shared.links[link];
         (link.unwritten < BACKLOG || !link.can_send() || !link.inbox.is_empty() && link.ended_by_them)
@@ -409,7 +456,9 @@ async fn send(
             Value::Null,
         ));
     }
-    if !shared.links[link].can_send() {
+    // What is said after the other side's Close never leaves, and would only confuse who watches.
+    let deaf = scope.astray && shared.links[link].ended_by_them;
+    if deaf || !shared.links[link].can_send() {
         let text = format!("{}'s connection has ended before this could be sent", shared.cast[sender].name);
         let by_them = shared.links[link].ended_by_them;
         let accused = scope.survival(shared).filter(|_| by_them).unwrap_or_default();
@@ -684,7 +733,7 @@ async fn until_open(
     step: &Step,
     link: usize,
 ) -> Result<(), Stop> {
-    let until = shared.borrow().now + shared.borrow().plan.settings.timeout;
+    let until = shared.borrow().now + scope.opening(&shared.borrow());
     let stage = wait_for(shared, Some(until), |shared| match &shared.links[link].stage {
         Stage::Dialling | Stage::Upgrading | Stage::Requested => None,
         stage => Some(stage.clone()),
@@ -857,7 +906,7 @@ async fn opens(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step, who: &N
             shared.progress = true;
             link
         };
-        let until = shared.borrow().now + shared.borrow().plan.settings.timeout;
+        let until = shared.borrow().now + scope.opening(&shared.borrow());
         let stage = wait_for(shared, Some(until), |shared| match &shared.links[link].stage {
             Stage::Dialling => None,
             stage => Some(stage.clone()),
@@ -1003,7 +1052,7 @@ async fn refuses(
     status: Option<&Pattern>,
 ) -> Result<(), Stop> {
     for one in scope.members(whom)? {
-        let until = shared.borrow().now + shared.borrow().plan.settings.timeout;
+        let until = shared.borrow().now + scope.patience(&shared.borrow());
         if shared.borrow().cast[one].under_test {
             let found = wait_for(shared, Some(until), |shared| shared.requests[one].pop_front()).await;
             let shared = &mut *shared.borrow_mut();
@@ -1215,7 +1264,7 @@ async fn either(
     let guards: Vec<Guard> =
         branches.iter().map(|branch| guard(shared, scope, &branch.block, began)).collect();
     let patience = guards.iter().filter_map(|guard| guard.until()).max();
-    let until = patience.unwrap_or(began).max(began + shared.borrow().plan.settings.timeout);
+    let until = patience.unwrap_or(began).max(began + scope.patience(&shared.borrow()));
     let id = shared.borrow_mut().register();
     let chosen = wait_for(shared, Some(until), |shared| {
         for guard in &guards {
@@ -1525,7 +1574,7 @@ async fn exits(
         }
         let until = match &scope.window {
             Some(window) => window.since + window.limit + shared.borrow().plan.settings.slack,
-            None => shared.borrow().now + shared.borrow().plan.settings.timeout,
+            None => shared.borrow().now + scope.patience(&shared.borrow()),
         };
         let ended = wait_for(shared, Some(until), |shared| shared.exits.get(&one).copied()).await;
         let shared = &mut *shared.borrow_mut();
@@ -1590,6 +1639,7 @@ async fn served(shared: &Rc<RefCell<Shared>>, scope: &Scope, step: &Step) -> Res
             fallback: Rc::new(Vec::new()),
             liveness: Some(Rc::new((ids(&step.cites), line))),
             survival: Rc::clone(&scope.survival),
+            astray: false,
         };
         (file, inner)
     };

@@ -1,7 +1,10 @@
 //! What is known of each protocol, as data: `corpus/<protocol>/`. Embedded in the binary, or read from a folder; the
 //! built-in protocols and those of one's own come in by the same door.
 
-use std::collections::BTreeMap;
+mod check;
+pub mod place;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +17,18 @@ use serde_json::Value;
 
 use crate::diagnostic::{self, Diagnostic};
 use crate::flow::ast::{Flow, HeaderItem, Pattern, Payload};
-use crate::flow::{parse, parse_pattern, parse_payload};
+use crate::flow::parse;
+use crate::flow::resolve::nearest;
 use crate::judge::catalogue::Catalogue;
+use crate::monitor::rules::{self, Rule};
 use crate::sinner::Sinner;
+
+/// The file that makes a folder that of a protocol.
+const SETTINGS: &str = "protocol.toml";
+/// The file of its requirements.
+const REQUIREMENTS: &str = "requirements.toml";
+/// The file of its rules, where it has some.
+const RULES: &str = "rules.toml";
 
 static EMBEDDED: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../corpus");
 
@@ -33,6 +45,7 @@ pub struct Corpus {
 }
 
 /// What is known of one protocol.
+#[derive(Clone)]
 pub struct Protocol {
     /// `protocol.toml`.
     pub settings: Settings,
@@ -42,6 +55,8 @@ pub struct Protocol {
     pub messages: Vec<MessageRule>,
     /// `requirements.toml`.
     pub catalogue: Catalogue,
+    /// `rules.toml`: rules over the conversation.
+    pub rules: Vec<Rule>,
     /// `flows/**/*.flow`, by name.
     pub flows: Vec<FlowFile>,
     /// `served.flow`: how a bystander is served.
@@ -68,6 +83,31 @@ pub struct FlowFile {
 }
 
 impl FlowFile {
+    /// Reads a flow that stands outside of a corpus. The error is text for a person.
+    pub fn read(path: &Path) -> Result<FlowFile, String> {
+        let shown = path.display().to_string();
+        let source = std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
+        let name = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        FlowFile::parse(name, shown, source)
+    }
+
+    /// Reads the text of a flow. The error is text for a person.
+    pub fn parse(name: String, path: String, source: String) -> Result<FlowFile, String> {
+        let (flow, diagnostics) = parse(&source);
+        if diagnostics.iter().any(Diagnostic::is_error) {
+            return Err(diagnostic::render(&diagnostics, &path, &source, false));
+        }
+        Ok(FlowFile { name, path, source, flow })
+    }
+
+    /// The protocol it says it is of.
+    pub fn protocol(&self) -> Option<&str> {
+        self.flow.header.iter().find_map(|line| match &line.item {
+            HeaderItem::Protocol(name) => Some(name.text.as_str()),
+            _ => None,
+        })
+    }
+
     /// The line on which a byte of the text stands, counted from 1.
     pub fn line(&self, offset: usize) -> usize {
         let offset = offset.min(self.source.len());
@@ -346,6 +386,22 @@ impl OfRoles {
         }
     }
 
+    /// All requirements.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        let (one, each) = match self {
+            OfRoles::Nobody => (None, None),
+            OfRoles::All(id) => (Some(id.as_str()), None),
+            OfRoles::Each(ids) => (None, Some(ids.values().map(String::as_str))),
+        };
+        one.into_iter().chain(each.into_iter().flatten())
+    }
+
+    /// The roles that are named.
+    pub fn roles(&self) -> impl Iterator<Item = &str> {
+        let each = if let OfRoles::Each(ids) = self { Some(ids.keys().map(String::as_str)) } else { None };
+        each.into_iter().flatten()
+    }
+
     /// True when `id` is among them.
     pub fn names(&self, id: &str) -> bool {
         match self {
@@ -382,6 +438,7 @@ struct MessageEntry {
 }
 
 /// One entry of the message catalogue, ready to judge.
+#[derive(Clone)]
 pub struct MessageRule {
     /// What the message is called.
     pub name: String,
@@ -400,7 +457,7 @@ pub struct MessageRule {
     /// The schema as it is written.
     pub document: Value,
     /// The schema.
-    pub validator: jsonschema::Validator,
+    pub validator: Arc<jsonschema::Validator>,
 }
 
 /// A duration as flows write it: `500ms`, `2s`, `1.5s`, `2m`.
@@ -437,12 +494,32 @@ impl Corpus {
         Corpus { protocols: BTreeMap::new() }
     }
 
-    /// The corpus in a folder.
+    /// The corpus in a folder: each folder in it with a `protocol.toml` is a protocol. The folder of one protocol is a
+    /// corpus too.
     pub fn from_folder(folder: &Path) -> Result<Corpus, CorpusError> {
+        let unreadable =
+            |error: std::io::Error| CorpusError { messages: vec![diagnostic::unreadable(folder, &error)] };
         let mut files = BTreeMap::new();
-        collect_folder(folder, &PathBuf::new(), &mut files)
-            .map_err(|error| CorpusError { messages: vec![diagnostic::unreadable(folder, &error)] })?;
-        Corpus::from_files(&folder.display().to_string(), &files)
+        let shown = folder.display().to_string();
+        if folder.join(SETTINGS).is_file() {
+            let whole = folder.canonicalize().map_err(unreadable)?;
+            let name = whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            collect_folder(folder, &PathBuf::new(), &mut files).map_err(unreadable)?;
+            let files = files.into_iter().map(|(path, bytes)| (format!("{name}/{path}"), bytes)).collect();
+            let root = folder.parent().map(|parent| parent.display().to_string()).unwrap_or_default();
+            return Corpus::from_files(if root.is_empty() || shown == "." { "." } else { &root }, &files);
+        }
+        for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            // What else lies there, for instance the sources of a server, is nothing to us.
+            if entry.path().join(SETTINGS).is_file() {
+                collect_folder(folder, &PathBuf::from(entry.file_name()), &mut files).map_err(unreadable)?;
+            }
+        }
+        if files.is_empty() {
+            return Err(CorpusError { messages: vec![diagnostic::no_protocols(&shown)] });
+        }
+        Corpus::from_files(&shown, &files)
     }
 
     /// The protocol called `name`.
@@ -505,19 +582,17 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     fn protocol(&mut self) -> Option<Protocol> {
-        let settings: Settings = self.toml("protocol.toml")?;
-        let catalogue: Catalogue = self.toml("requirements.toml")?;
+        let settings: Option<Settings> = self.toml(SETTINGS);
+        let catalogue: Option<Catalogue> = self.toml(REQUIREMENTS);
+        let rules = self.rules();
+        let settings = settings?;
         let greetings = settings.greetings.iter().filter_map(|(edition, entry)| {
-            let message = self.accept(parse_pattern(&entry.message), "protocol.toml", &entry.message)?;
+            let message = self.pattern(&entry.message)?;
             Some((edition.clone(), Greeting { message, every: entry.every }))
         });
         let greetings = greetings.collect();
         let told = settings.roles.iter().filter_map(|role| Some((&role.name, role.told_by.as_ref()?)));
-        let told_by = told
-            .filter_map(|(name, text)| {
-                Some((name.clone(), self.accept(parse_pattern(text), "protocol.toml", text)?))
-            })
-            .collect();
+        let told_by = told.filter_map(|(name, text)| Some((name.clone(), self.pattern(text)?))).collect();
         let ignoring = settings.ignoring.iter().filter_map(|text| self.payload(text)).collect();
         let messages = settings.messages.iter().filter_map(|entry| self.message_rule(entry)).collect();
         let mut flows = Vec::new();
@@ -534,19 +609,54 @@ impl Loader<'_> {
                 below.strip_prefix("sinners/").and_then(|name| name.strip_suffix(".toml"))
             {
                 sinners.extend(self.sinner(below, name));
+            } else if let Some(hint) = check::misplaced_file(below) {
+                self.messages.push(diagnostic::file_not_read(&self.shown(below), &hint));
             }
         }
-        Some(Protocol { settings, ignoring, messages, catalogue, flows, served, sinners, greetings, told_by })
+        let (catalogue, rules) = (catalogue?, rules?);
+        let protocol = Protocol {
+            settings,
+            ignoring,
+            messages,
+            catalogue,
+            rules,
+            flows,
+            served,
+            sinners,
+            greetings,
+            told_by,
+        };
+        let read = |file: &str| {
+            let bytes = self.files.get(&format!("{}/{file}", self.folder));
+            bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
+        };
+        let found = check::check(&protocol, &read);
+        for (file, diagnostics) in found {
+            self.messages.push(diagnostic::render(&diagnostics, &self.shown(&file), &read(&file), false));
+        }
+        Some(protocol)
     }
 
     fn shown(&self, file: &str) -> String {
+        if self.root == "." {
+            return format!("{}/{file}", self.folder);
+        }
         format!("{}/{}/{file}", self.root, self.folder)
+    }
+
+    fn bytes(&self, file: &str) -> Option<&Vec<u8>> {
+        self.files.get(&format!("{}/{file}", self.folder))
     }
 
     fn text(&mut self, file: &str) -> Option<String> {
         let shown = self.shown(file);
-        let Some(bytes) = self.files.get(&format!("{}/{file}", self.folder)) else {
-            self.messages.push(diagnostic::file_missing(&shown));
+        let Some(bytes) = self.bytes(file) else {
+            let prefix = format!("{}/", self.folder);
+            let others: BTreeSet<&str> =
+                self.files.keys().filter_map(|path| path.strip_prefix(prefix.as_str())).collect();
+            let hint =
+                nearest(file, others).map(|near| format!("there is `{near}`: is that what was meant?"));
+            self.messages.push(diagnostic::file_missing(&shown, hint.as_deref()));
             return None;
         };
         match String::from_utf8(bytes.clone()) {
@@ -558,40 +668,71 @@ impl Loader<'_> {
         }
     }
 
+    fn tell(&mut self, file: &str, text: &str, found: &[Diagnostic]) {
+        self.messages.push(diagnostic::render(found, &self.shown(file), text, false));
+    }
+
     fn toml<T: serde::de::DeserializeOwned>(&mut self, file: &str) -> Option<T> {
         let text = self.text(file)?;
         match toml::from_str(&text) {
             Ok(value) => Some(value),
             Err(error) => {
-                self.messages.push(diagnostic::bad_toml(&self.shown(file), &error.to_string()));
+                self.tell(file, &text, &[place::toml_error(&error)]);
                 None
             }
         }
     }
 
-    fn payload(&mut self, text: &str) -> Option<Payload> {
-        let parsed = parse_payload(text);
-        self.accept(parsed, "protocol.toml", text)
-    }
-
-    fn accept<T>(&mut self, parsed: Result<T, Vec<Diagnostic>>, file: &str, text: &str) -> Option<T> {
-        match parsed {
-            Ok(value) => Some(value),
-            Err(diagnostics) => {
-                self.messages.push(diagnostic::render(&diagnostics, &self.shown(file), text, false));
+    /// The rules, if there are any. `None` when something is wrong with them.
+    fn rules(&mut self) -> Option<Vec<Rule>> {
+        if self.bytes(RULES).is_none() {
+            return Some(Vec::new());
+        }
+        let text = self.text(RULES)?;
+        match rules::parse(&text) {
+            Ok(rules) => Some(rules),
+            Err(found) => {
+                self.tell(RULES, &text, &found);
                 None
             }
         }
+    }
+
+    fn pattern(&mut self, value: &str) -> Option<Pattern> {
+        let text = self.text(SETTINGS)?;
+        let parsed = place::pattern_somewhere(&text, value);
+        parsed.map_err(|found| self.tell(SETTINGS, &text, &found)).ok()
+    }
+
+    fn payload(&mut self, value: &str) -> Option<Payload> {
+        let text = self.text(SETTINGS)?;
+        let parsed = place::payload_somewhere(&text, value);
+        parsed.map_err(|found| self.tell(SETTINGS, &text, &found)).ok()
     }
 
     fn message_rule(&mut self, entry: &MessageEntry) -> Option<MessageRule> {
-        let when = self.accept(parse_pattern(&entry.when), "protocol.toml", &entry.when)?;
+        let when = self.pattern(&entry.when);
         let file = format!("schema/{}", entry.schema);
+        if self.bytes(&file).is_none() {
+            let settings = self.text(SETTINGS)?;
+            let prefix = format!("{}/schema/", self.folder);
+            let known: Vec<&str> =
+                self.files.keys().filter_map(|path| path.strip_prefix(prefix.as_str())).collect();
+            let found = diagnostic::no_schema(
+                place::value(&settings, "schema", &entry.schema),
+                &entry.schema,
+                nearest(&entry.schema, known),
+            );
+            self.tell(SETTINGS, &settings, &[found]);
+            return None;
+        }
         let text = self.text(&file)?;
         let schema: Value = match serde_json::from_str(&text) {
             Ok(schema) => schema,
             Err(error) => {
-                self.messages.push(diagnostic::bad_schema(&self.shown(&file), &error.to_string()));
+                let found =
+                    diagnostic::bad_json(check::line_and_column(&text, error.line(), error.column()), &error);
+                self.tell(&file, &text, &[found]);
                 return None;
             }
         };
@@ -600,15 +741,18 @@ impl Loader<'_> {
                 name: entry.name.clone(),
                 from: entry.from.clone(),
                 to: entry.to.clone(),
-                when,
+                when: when?,
                 schema: entry.schema.clone(),
                 requirement: entry.requirement.clone(),
                 editions: entry.editions.clone(),
                 document: schema,
-                validator,
+                validator: Arc::new(validator),
             }),
             Err(error) => {
-                self.messages.push(diagnostic::bad_schema(&self.shown(&file), &error.to_string()));
+                let at = error.instance_path().to_string();
+                let place = check::pointer_place(&text, &at);
+                let found = diagnostic::bad_schema(place, &at, &error.to_string());
+                self.tell(&file, &text, &[found]);
                 None
             }
         }
@@ -629,8 +773,8 @@ impl Loader<'_> {
         let text = self.text(file)?;
         match Sinner::parse(name, &text) {
             Ok(sinner) => Some(sinner),
-            Err(error) => {
-                self.messages.push(diagnostic::bad_toml(&self.shown(file), &error));
+            Err(found) => {
+                self.tell(file, &text, &[found]);
                 None
             }
         }

@@ -1,0 +1,3 @@
+#!/bin/bash -eu
+cd "$SRC/flowproof"
+fuzz/build.sh

@@ -1,0 +1,453 @@
+//! One worker of a campaign against a program on the network: batches of conversations side by side, a probe after each
+//! batch, and a batch after which something is wrong is taken apart on fresh connections.
+
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::super::case::{Case, UNNAMED, line, step};
+use super::super::depart;
+use super::super::identity::{Identity, Oracle, findings};
+use super::super::minimise::Budget;
+use super::super::play::resident;
+use super::{Board, Standing};
+use crate::flow::ast::{Flow, HeaderItem, StepKind};
+use crate::runner::run::Target;
+use crate::runner::verdict::FlowResult;
+use crate::world::network::Place;
+use crate::world::process::ServerProcess;
+
+/// How long a program is watched after a batch, to see whether it dies of it.
+const AFTERMATH: Duration = Duration::from_millis(20);
+/// How long it is watched after a conversation that is to show why it died.
+const AFTERMATH_ALONE: Duration = Duration::from_millis(600);
+/// How often a finding is tried again.
+const TRIES: usize = 3;
+/// What making one finding small may cost.
+const BUDGET: Budget = Budget { attempts: 120, time: Duration::from_secs(20) };
+/// How long we wait before we look again for a target that has gone.
+const GONE: Duration = Duration::from_millis(500);
+/// How long a target that is gone is waited for where the campaign has no end.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a changed conversation may take.
+const CHANGED: Duration = Duration::from_secs(5);
+/// How long a flow as it is written may take.
+const WRITTEN: Duration = Duration::from_secs(15);
+/// How often it is looked whether one takes too long.
+const LOOK: Duration = Duration::from_millis(50);
+/// Probes that show how quick a target is.
+const PROBES: usize = 12;
+
+/// The program under test, as a worker has it.
+struct Host<'b, 'a> {
+    board: &'b Board<'a>,
+    runtime: tokio::runtime::Runtime,
+    server: Option<ServerProcess>,
+    /// The server serves many conversations; otherwise each has a program of its own.
+    lasting: bool,
+    /// How the server ended, when it did.
+    end: Option<String>,
+    memory: Option<u64>,
+    probes: Vec<Duration>,
+    told_memory: bool,
+    told_slow: bool,
+}
+
+pub(super) fn work(board: &Board<'_>, worker: usize) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            board.state().nothing = Some(format!("the network runtime does not start: {error}"));
+            return;
+        }
+    };
+    let stage = &board.config.stage;
+    let kind = stage.protocol.settings.transport(&stage.settings.edition).kind;
+    let datagrams = kind == crate::corpus::TransportKind::Udp;
+    let listens = stage.protocol.settings.roles.iter().any(|role| role.name == stage.role && role.listens);
+    let exec = matches!(board.config.target, Target::Exec { .. });
+    let lasting = !exec || (listens && !datagrams);
+    let mut host = Host {
+        board,
+        runtime,
+        server: None,
+        lasting,
+        end: None,
+        memory: None,
+        probes: Vec::new(),
+        told_memory: false,
+        told_slow: false,
+    };
+    let probe = probe_case(board);
+    if worker == 0 && !host.preflight(probe.as_ref()) {
+        board.config.stop.store(true, Ordering::Relaxed);
+        return;
+    }
+    while let Some(batch) = host.batch() {
+        let Some(place) = host.place() else {
+            if !host.wait_for_return() {
+                return;
+            }
+            continue;
+        };
+        let results = host.play(&batch, &place);
+        host.judge(&batch, results, probe.as_ref());
+    }
+}
+
+/// A bystander who comes and is served; none where the role serves nobody.
+fn probe_case(board: &Board<'_>) -> Option<Case> {
+    let stage = &board.config.stage;
+    let served = stage.protocol.served.as_ref()?;
+    if !depart::serves(&stage.protocol, &stage.role) {
+        return None;
+    }
+    let header = served.flow.header.iter().filter_map(|known| match &known.item {
+        item @ (HeaderItem::Protocol(_) | HeaderItem::Cast(_) | HeaderItem::Editions(_)) => {
+            Some(line(item.clone()))
+        }
+        _ => None,
+    });
+    let flow = Flow {
+        header: header.collect(),
+        steps: vec![depart::served(&stage.protocol, &stage.role)],
+        trailing: Vec::new(),
+    };
+    Some(Case { flow, origin: "served".to_owned(), departures: Vec::new() })
+}
+
+impl Host<'_, '_> {
+    /// The next conversations.
+    fn batch(&self) -> Option<Vec<(u64, Case)>> {
+        let mut batch = Vec::new();
+        while batch.len() < self.board.config.width.max(1) {
+            let Some(one) = self.board.take() else { break };
+            batch.push(one);
+        }
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    /// Where the target is; a program that has ended is started anew.
+    fn place(&mut self) -> Option<Place> {
+        match &self.board.config.target {
+            Target::Reference(_) => None,
+            Target::Url { place, address, .. } => {
+                let reachable = matches!(place, Place::Peer { .. })
+                    || TcpStream::connect_timeout(address, Duration::from_secs(3)).is_ok();
+                reachable.then(|| place.clone())
+            }
+            Target::Exec { command, .. } if !self.lasting && self.is_peer() => {
+                Some(Place::Peer { address: None, command: Some(command.clone()) })
+            }
+            Target::Exec { command, url } if !self.lasting => {
+                Some(Place::Connects { command: command.clone(), url: url.clone() })
+            }
+            Target::Exec { command, .. } => {
+                if self.server.as_mut().is_some_and(|server| server.program().exit_status().is_some()) {
+                    self.server = None;
+                }
+                if self.server.is_none() {
+                    let settings = &self.board.config.stage.settings;
+                    match ServerProcess::start(command, settings.startup, &self.board.config.stop) {
+                        Ok(server) => {
+                            self.memory = resident(server.program().id());
+                            self.server = Some(server);
+                        }
+                        Err(error) => {
+                            self.board.state().nothing.get_or_insert(error.to_string());
+                            return None;
+                        }
+                    }
+                }
+                let server = self.server.as_ref()?;
+                let program = Some(Arc::clone(&server.process));
+                Some(Place::Listens { address: server.address, tls: None, program })
+            }
+        }
+    }
+
+    fn is_peer(&self) -> bool {
+        let stage = &self.board.config.stage;
+        stage.protocol.settings.transport(&stage.settings.edition).kind == crate::corpus::TransportKind::Udp
+    }
+
+    /// Plays cases side by side.
+    fn play(&self, batch: &[(u64, Case)], place: &Place) -> Vec<Option<FlowResult>> {
+        let board = self.board;
+        let local = tokio::task::LocalSet::new();
+        let results = Rc::new(std::cell::RefCell::new(vec![None; batch.len()]));
+        let mut limits: Vec<(Duration, Arc<AtomicBool>)> = Vec::new();
+        for (slot, (_, case)) in batch.iter().enumerate() {
+            let mut case = case.clone();
+            // The probe after the batch sees to the bystander.
+            if self.lasting && batch.len() > 1 && case.is_astray() {
+                case.flow.steps.retain(|step| !matches!(step.kind, StepKind::Served));
+            }
+            let (stage, place, results) = (board.config.stage.clone(), place.clone(), Rc::clone(&results));
+            let (began, stop) = (board.began, Arc::new(AtomicBool::new(false)));
+            limits.push((if case.is_astray() { CHANGED } else { WRITTEN }, Arc::clone(&stop)));
+            local.spawn_local(async move {
+                let file = Arc::new(case.unwritten(UNNAMED));
+                let result = stage.over_network(file, place, began, stop).await;
+                results.borrow_mut()[slot] = result.ok();
+            });
+        }
+        let begun = Instant::now();
+        self.runtime.block_on(async move {
+            tokio::pin!(local);
+            loop {
+                tokio::select! {
+                    () = &mut local => break,
+                    () = tokio::time::sleep(LOOK) => {
+                        // A campaign that is over waits for nobody.
+                        let over = board.config.stop.load(Ordering::Relaxed);
+                        for (limit, stop) in &limits {
+                            if over || begun.elapsed() > *limit {
+                                stop.store(true, Ordering::Relaxed);
+                            }
+                        }
+                    }
+                }
+            }
+        });
+        results.take()
+    }
+
+    /// Plays a case alone, with a program that no other case has harmed: one that dies late must not be blamed on what
+    /// came after.
+    fn afresh(&mut self, case: &Case) -> Option<FlowResult> {
+        self.server = None;
+        self.alone(case)
+    }
+
+    /// Plays a case alone, with a bystander after it, and sees whether the program lives.
+    fn alone(&mut self, case: &Case) -> Option<FlowResult> {
+        let place = self.place()?;
+        let mut result = self.play(&[(0, case.clone())], &place).pop().flatten()?;
+        let patience = if result.findings.is_empty() { AFTERMATH } else { AFTERMATH_ALONE };
+        if let Some(how) = self.died(patience) {
+            let stage = &self.board.config.stage;
+            let message = format!("{} ended by itself: {how}", stage.role);
+            // What follows from it is not told beside it.
+            result.findings.retain(|known| known.judge != crate::judge::finding::Judge::Liveness);
+            result.findings.push(stage.about_target(message, "that it goes on running"));
+        }
+        Some(result)
+    }
+
+    /// How the server of this worker ended, if it did.
+    fn died(&mut self, patience: Duration) -> Option<String> {
+        let server = self.server.as_ref()?;
+        let until = Instant::now() + patience;
+        loop {
+            let (status, asked, words) = {
+                let mut program = server.program();
+                (program.exit_status(), program.was_asked(), program.last_words())
+            };
+            if let Some(status) = status {
+                self.server = None;
+                // A flow may ask it to stop.
+                return (!asked).then(|| format!("{status}{words}"));
+            }
+            if Instant::now() > until {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Whether the target is there, and serves somebody who does nothing wrong.
+    fn preflight(&mut self, probe: Option<&Case>) -> bool {
+        if self.place().is_none() {
+            let mut state = self.board.state();
+            state.nothing.get_or_insert_with(|| "the target takes no connections".to_owned());
+            return false;
+        }
+        let Some(probe) = probe.filter(|_| self.lasting) else { return true };
+        let Some(result) = self.alone(probe) else { return true };
+        for (identity, finding) in findings(&result, &self.board.kinds) {
+            let new = self.board.is_new(&mut self.board.state(), &identity);
+            if new {
+                self.board.note("the target does not serve even those who do nothing wrong".to_owned());
+                let (board, probe) = (self.board, probe.clone());
+                board.look_into(0, &probe, identity, finding, TRIES, BUDGET, &mut |case| self.afresh(case));
+            }
+        }
+        true
+    }
+
+    /// Hears what came of a batch, and takes it apart where something is wrong.
+    fn judge(&mut self, batch: &[(u64, Case)], results: Vec<Option<FlowResult>>, probe: Option<&Case>) {
+        let board = self.board;
+        self.end = self.died(AFTERMATH);
+        let mut news = Vec::new();
+        for ((number, case), result) in batch.iter().zip(&results) {
+            match result {
+                Some(result) => {
+                    let found = board.learn(case, result);
+                    news.extend(
+                        found.into_iter().map(|(identity, finding)| (*number, case, identity, finding)),
+                    );
+                }
+                None => {
+                    board.unplayable.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        let mut unserved = None;
+        if self.end.is_none()
+            && let Some(probe) = probe.filter(|_| self.lasting)
+        {
+            let began = Instant::now();
+            match self.alone(probe) {
+                Some(result) => {
+                    unserved = findings(&result, &board.kinds).into_iter().next();
+                    if unserved.is_none() {
+                        self.probes.push(began.elapsed());
+                    }
+                }
+                None if !board.config.stop.load(Ordering::Relaxed) => {
+                    self.end = Some("it takes no connections any more".to_owned())
+                }
+                None => {}
+            }
+            self.measure();
+        }
+        if let Some(how) = self.end.take() {
+            let stage = &board.config.stage;
+            let finding = stage
+                .about_target(format!("{} ended by itself: {how}", stage.role), "that it goes on running");
+            let rule = finding.requirement.clone().unwrap_or_else(|| "crash".to_owned());
+            self.take_apart(batch, Identity::of_target(Oracle::Crash, &rule), finding, Standing::Once);
+        } else if let Some((identity, finding)) = unserved {
+            self.take_apart(batch, identity, finding, Standing::Flaky);
+        }
+        for (number, case, identity, finding) in news {
+            board.look_into(number, case, identity, finding, TRIES, BUDGET, &mut |case| self.afresh(case));
+        }
+    }
+
+    /// Looks for the one conversation of a batch after which something is wrong.
+    fn take_apart(
+        &mut self,
+        batch: &[(u64, Case)],
+        identity: Identity,
+        finding: crate::judge::finding::Finding,
+        otherwise: Standing,
+    ) {
+        let board = self.board;
+        if !board.is_new(&mut board.state(), &identity) {
+            return;
+        }
+        for (number, case) in batch {
+            if board.config.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let mut case = case.clone();
+            let served = case.flow.steps.iter().any(|step| matches!(step.kind, StepKind::Served));
+            if !served && depart::serves(&board.config.stage.protocol, &board.config.stage.role) {
+                case.flow.steps.push(depart::served(&board.config.stage.protocol, &board.config.stage.role));
+            }
+            let Some(result) = self.afresh(&case) else { continue };
+            let again = findings(&result, &board.kinds);
+            // A program that dies serves nobody, and one that serves nobody may be about to die.
+            let same = again.into_iter().find(|(known, _)| {
+                known.rule == identity.rule && matches!(known.oracle, Oracle::Crash | Oracle::Liveness)
+            });
+            if let Some((known, finding)) = same {
+                board.look_into(*number, &case, known, finding, TRIES, BUDGET, &mut |case| self.afresh(case));
+                return;
+            }
+        }
+        // None of them alone: all of them, one after another, are kept.
+        let mut all: Option<(u64, Case)> = None;
+        for (number, case) in batch {
+            all = Some(match all {
+                None => (*number, case.clone()),
+                Some((first, before)) => {
+                    let stage = &board.config.stage;
+                    let both = depart::beside(&before, case, &stage.protocol, &stage.role, || false);
+                    (first, both.unwrap_or(before))
+                }
+            });
+        }
+        if let Some((number, case)) = all {
+            board.record(number, case, identity, finding, otherwise, (0, batch.len()), String::new());
+        }
+    }
+
+    /// Memory and quickness of the server of this worker.
+    fn measure(&mut self) {
+        let board = self.board;
+        let survival = board.config.stage.survival().unwrap_or_default();
+        if let (Some(before), Some(server)) = (self.memory, &self.server)
+            && let Some(now) = resident(server.program().id())
+            && now > before.saturating_add(board.config.growth)
+            && !std::mem::replace(&mut self.told_memory, true)
+        {
+            let message = format!("its memory grew from {} MiB to {} MiB", before >> 20, now >> 20);
+            let expected = format!("that it grows by no more than {} MiB", board.config.growth >> 20);
+            self.of_target(Oracle::Memory, "memory", message, &expected);
+        }
+        if self.probes.len() >= 2 * PROBES && !self.told_slow && !survival.is_empty() {
+            let median = |some: &[Duration]| {
+                let mut sorted = some.to_vec();
+                sorted.sort_unstable();
+                sorted[sorted.len() / 2]
+            };
+            let (first, last) =
+                (median(&self.probes[..PROBES]), median(&self.probes[self.probes.len() - PROBES..]));
+            if last > first * 10 && last > Duration::from_secs(1) {
+                self.told_slow = true;
+                let message = format!("a bystander is served in {last:.1?}, {first:.1?} at first");
+                self.of_target(
+                    Oracle::Slow,
+                    "slow",
+                    message,
+                    "that those who do nothing wrong do not suffer",
+                );
+            }
+        }
+    }
+
+    fn of_target(&self, oracle: Oracle, rule: &str, message: String, expected: &str) {
+        let board = self.board;
+        let identity = Identity::of_target(oracle, rule);
+        if !board.is_new(&mut board.state(), &identity) {
+            return;
+        }
+        let mut finding = board.config.stage.about_target(message, expected);
+        finding.requirement = None;
+        let header = board.pool.sequences.first().map(|case| case.flow.header.clone()).unwrap_or_default();
+        let pause = step(StepKind::Wait(Duration::from_secs(1)));
+        let flow = Flow { header, steps: vec![pause], trailing: Vec::new() };
+        let case = Case { flow, origin: "the whole campaign".to_owned(), departures: Vec::new() };
+        board.record(0, case, identity, finding, Standing::Once, (0, 0), String::new());
+    }
+
+    /// Waits for a target that has gone; false when it is not worth waiting any longer.
+    fn wait_for_return(&mut self) -> bool {
+        let board = self.board;
+        let stage = &board.config.stage;
+        let rule = stage.survival().unwrap_or_else(|| "crash".to_owned());
+        let identity = Identity::of_target(Oracle::Crash, &rule);
+        if board.is_new(&mut board.state(), &identity) {
+            let message = format!("{} ended by itself: it takes no connections any more", stage.role);
+            let finding = stage.about_target(message, "that it goes on running");
+            let case = probe_case(board).unwrap_or_else(|| board.pool.sequences[0].clone());
+            board.record(0, case, identity, finding, Standing::Once, (0, 0), String::new());
+        }
+        board.note("the target is gone; waiting for it to come back".to_owned());
+        let until = Instant::now() + PATIENCE;
+        while !board.is_over() && (board.config.time.is_some() || Instant::now() < until) {
+            if self.place().is_some() {
+                board.note("the target is back".to_owned());
+                return true;
+            }
+            std::thread::sleep(GONE);
+        }
+        false
+    }
+}

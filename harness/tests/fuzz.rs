@@ -1,0 +1,179 @@
+//! The fuzzer finds planted faults from nothing, makes them small, and what it writes shows them again; it accuses nobody
+//! who does nothing wrong; and servers that die, say nothing or say garbage are findings, not the end of the campaign.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use flowproof::corpus::{Corpus, Protocol};
+use flowproof::fuzz::campaign::{self, Config, Event, Found, Standing};
+use flowproof::fuzz::play::Stage;
+use flowproof::runner::plan::RunSettings;
+use flowproof::runner::run::Target;
+use flowproof::sinner::Sinner;
+use flowproof::world::network::Place;
+
+fn protocol(name: &str) -> Arc<Protocol> {
+    Corpus::embedded().expect("the corpus is sound").protocol(name).expect("it is built in")
+}
+
+fn config(protocol: &Arc<Protocol>, role: &str, target: Target) -> Config {
+    let settings = RunSettings::in_memory(protocol, &protocol.settings.default_edition, 1);
+    Config {
+        stage: Stage { protocol: Arc::clone(protocol), role: role.to_owned(), settings },
+        target,
+        time: None,
+        cases: None,
+        seed: 7,
+        jobs: 1,
+        width: 4,
+        out: None,
+        merge: Vec::new(),
+        shard: (0, 1),
+        as_written: false,
+        replay: "flowproof test".to_owned(),
+        growth: 512 << 20,
+        stop: Arc::new(AtomicBool::new(false)),
+    }
+}
+
+/// What a campaign finds, up to the first finding that is wanted.
+fn until(config: &Config, wanted: impl Fn(&Found) -> bool + Send + Sync) -> Vec<Found> {
+    let mut found = Vec::new();
+    campaign::run(config, &mut |event| {
+        if let Event::Found(one) = event {
+            if wanted(&one) {
+                config.stop.store(true, Ordering::Relaxed);
+            }
+            found.push(*one);
+        }
+    })
+    .expect("the campaign runs");
+    found
+}
+
+/// Plays a finding as it is written.
+fn replay(config: &Config, found: &Found, sinner: Option<&Sinner>) -> Vec<String> {
+    let file = found.case.file(&found.name, &found.comment).expect("what is written can be read");
+    let result = config.stage.in_memory(&file, sinner, &AtomicBool::new(false)).expect("it can be played");
+    let broken = |finding: &&flowproof::judge::finding::Finding| {
+        finding.ruling == flowproof::judge::finding::Ruling::Broken
+    };
+    result.findings.iter().filter(broken).filter_map(|finding| finding.requirement.clone()).collect()
+}
+
+fn finds(name: &str, sinner: &str, most: usize) {
+    let protocol = protocol(name);
+    let sinner =
+        protocol.sinners.iter().find(|known| known.name == sinner).expect("the sinner exists").clone();
+    let mut config = config(&protocol, &sinner.role, Target::Reference(Some(sinner.clone())));
+    config.cases = Some(20_000);
+    let is_it = |found: &Found| found.counts() && found.identity.rule == sinner.requirement;
+    let found = until(&config, is_it);
+    let found = found.iter().find(|found| is_it(found));
+    let found = found.unwrap_or_else(|| panic!("{name}: {} was not found", sinner.name));
+    assert!(
+        found.sends <= most,
+        "{} messages are more than it takes:\n{}",
+        found.sends,
+        found.case.text(&[])
+    );
+    assert!(replay(&config, found, Some(&sinner)).contains(&sinner.requirement), "{}", found.case.text(&[]));
+    assert_eq!(replay(&config, found, None), Vec::<String>::new(), "{}", found.case.text(&[]));
+}
+
+#[test]
+fn a_hub_that_dies_of_bad_json_is_found() {
+    finds("hangout", "dies-of-bad-json", 1);
+}
+
+#[test]
+fn the_same_seed_makes_the_same_campaign() {
+    let protocol = protocol("hangout");
+    let told = || {
+        let mut config = config(&protocol, "server", Target::Reference(None));
+        config.cases = Some(60);
+        let summary = campaign::run(&config, &mut |_| {}).expect("the campaign runs");
+        (summary.progress.judged, summary.progress.messages, summary.progress.pairs, summary.untouched)
+    };
+    assert_eq!(told(), told());
+}
+
+/// A server of ours that does something else than a hub does.
+fn server(serve: impl Fn(std::net::TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("there is a free port");
+    let address = listener.local_addr().expect("it has an address");
+    let serve = Arc::new(serve);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let serve = Arc::clone(&serve);
+            std::thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+fn against(address: SocketAddr) -> (Vec<Found>, u64) {
+    let protocol = protocol("hangout");
+    let url = format!("ws://{address}/");
+    let place = Place::Listens { address, tls: None, program: None };
+    let mut config = config(&protocol, "server", Target::Url { url, place, address });
+    config.stage.settings.started = false;
+    config.stage.settings.exclusive = false;
+    config.stage.settings.host = address.to_string();
+    config.stage.settings.timeout = Duration::from_millis(300);
+    config.cases = Some(12);
+    let mut found = Vec::new();
+    let summary = campaign::run(&config, &mut |event| {
+        if let Event::Found(one) = event {
+            found.push(*one);
+        }
+    });
+    (found, summary.expect("the campaign runs").progress.made)
+}
+
+#[test]
+fn a_server_that_never_answers_is_a_finding_and_not_the_end() {
+    let (found, made) = against(server(|mut stream| {
+        let mut buffer = [0; 1024];
+        while stream.read(&mut buffer).is_ok_and(|count| count > 0) {}
+    }));
+    assert!(
+        found.iter().any(|found| found.counts() && found.identity.rule == "HANGOUT-ROBUST-1"),
+        "{found:?}"
+    );
+    assert!(made >= 12, "only {made} conversations");
+}
+
+#[test]
+fn a_server_that_answers_garbage_is_a_finding_and_not_the_end() {
+    let (found, made) = against(server(|mut stream| {
+        let mut buffer = [0; 1024];
+        while stream.read(&mut buffer).is_ok_and(|count| count > 0) {
+            if stream.write_all(b"\x00\xff\x17garbage\r\n\r\n").is_err() {
+                break;
+            }
+        }
+    }));
+    assert!(found.iter().any(Found::counts), "{found:?}");
+    assert!(made >= 12, "only {made} conversations");
+}
+
+#[test]
+fn a_server_that_goes_away_for_a_while_is_a_finding_and_not_the_end() {
+    // After some connections every further one is cut at once, as by a server that is started anew again and again.
+    let connections = AtomicUsize::new(0);
+    let (found, made) = against(server(move |stream| {
+        if connections.fetch_add(1, Ordering::Relaxed) > 6 {
+            drop(stream);
+            return;
+        }
+        let mut stream = stream;
+        let mut buffer = [0; 1024];
+        let _ = stream.read(&mut buffer);
+    }));
+    assert!(found.iter().any(|found| found.standing != Standing::Doubtful), "{found:?}");
+    assert!(made >= 12, "only {made} conversations");
+}
