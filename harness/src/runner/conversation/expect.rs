@@ -434,7 +434,7 @@ fn missing(
 ) -> Stop {
     if let Some((participant, heard)) = shared.stimulated
         && shared.links[link].watched == participant
-        && shared.received_from(participant) == heard
+        && shared.deeds_of(participant) == heard
         && scope.driver_is_a_guess(shared)
     {
         let name = &shared.cast[participant].name;

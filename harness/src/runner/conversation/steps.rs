@@ -1542,7 +1542,7 @@ fn does(
         order.with =
             generate(with, &mut bindings, &mut shared.rng).map_err(|error| scope.broken_flow(step, error))?;
     }
-    shared.stimulated = Some((one, shared.received_from(one)));
+    shared.stimulated = Some((one, shared.deeds_of(one)));
     shared.last_cause = shared.now;
     shared.outputs.push_back(Output::Stimulus(one, order));
     Ok(())
