@@ -17,6 +17,7 @@ use crate::flow::ast::{CloseSpec, Key, Pattern, PatternKind, Payload, Step};
 use crate::flow::format::{pattern_text, payload_text};
 use crate::judge::finding::{Finding, Judge, Ruling};
 use crate::pattern::{Bindings, Bound, Mismatch, json, matches, variable_text};
+use crate::runner::plan::Driver;
 
 /// How much longer than its limit a message is waited for, to tell late from missing.
 const GRACE: Duration = Duration::from_millis(750);
@@ -423,6 +424,17 @@ fn mismatch(
     fail(shared, scope, step, accused, message, with_values(expect, scope), arrived.what.value())
 }
 
+/// How it ends when `participant` was told to do something, has done nothing since, and nobody promised that it takes
+/// stimuli.
+pub(super) fn not_driven(shared: &Shared, participant: usize) -> Option<Stop> {
+    let idle = shared.stimulated.is_some_and(|told| told == (participant, shared.deeds_of(participant)));
+    let guess = shared.plan.settings.driver == Driver::Perhaps;
+    let name = &shared.cast[participant].name;
+    (idle && guess).then(|| {
+        Stop::Other(Ending::NotDriven(format!("needs a driver: {name} did not act on its stimulus")))
+    })
+}
+
 /// Nothing came that fits. The nearest miss among the background traffic tells wrong content from silence.
 fn missing(
     shared: &mut Shared,
@@ -432,13 +444,8 @@ fn missing(
     step: &Step,
     since: Option<Time>,
 ) -> Stop {
-    if let Some((participant, heard)) = shared.stimulated
-        && shared.links[link].watched == participant
-        && shared.deeds_of(participant) == heard
-        && scope.driver_is_a_guess(shared)
-    {
-        let name = &shared.cast[participant].name;
-        return Stop::Other(Ending::NotDriven(format!("needs a driver: {name} did not act on its stimulus")));
+    if let Some(stop) = not_driven(shared, shared.links[link].watched) {
+        return stop;
     }
     let mut nearest: Option<(f64, usize)> = None;
     for (place, arrived) in shared.links[link].inbox.iter().enumerate() {
