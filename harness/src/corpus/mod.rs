@@ -171,6 +171,9 @@ pub struct Settings {
     /// How they travel in editions where it is another way.
     #[serde(default)]
     edition_transport: BTreeMap<String, Transport>,
+    /// Members of messages whose texts nobody is to read in what is printed or written: passwords, tokens.
+    #[serde(default)]
+    pub secret_members: Vec<String>,
     /// Who takes part.
     #[serde(rename = "role")]
     pub roles: Vec<Role>,
