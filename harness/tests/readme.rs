@@ -1,6 +1,7 @@
 //! The README: what it shows is what comes of it. The programs of its readers are played by the references.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 use regex::Regex;
@@ -144,6 +145,55 @@ fn the_failing_run_is_shown_as_it_is() {
     let (code, out) = run(command, &[("ws://127.0.0.1:8080", &server.url)], &[]);
     assert_eq!(code, Some(1), "{out}");
     assert_eq!(settled(&shown.1[1..].join("\n")), settled(&out), "{out}");
+}
+
+/// A POST with curl's headers; the body of the answer.
+fn post(url: &str, target: &str, token: Option<&str>, body: &str) -> String {
+    let address = url.trim_start_matches("ws://").trim_end_matches('/');
+    let mut stream = TcpStream::connect(address).expect("the server listens");
+    let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let head = format!(
+        "POST {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{token}\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).expect("the server reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the server answers with text");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
+    body.to_owned()
+}
+
+#[test]
+fn the_chat_with_curl_is_shown_as_it_is() {
+    let blocks = blocks();
+    let (_, chat) = blocks.iter().find(|(word, _)| *word == "console").expect("a chat is shown");
+    assert_eq!(chat[0], "$ flowproof serve polfan --listen 127.0.0.1:8080");
+    let server = Server::start(&["polfan"]);
+    let mut token = None;
+    let mut lines = chat[2..].iter();
+    let mut said = 0;
+    while let Some(command) = lines.next() {
+        let words = words(command.trim_start_matches("$ "));
+        let body = words.last().expect("a command has words");
+        let answer = match words[0].as_str() {
+            "curl" => {
+                let target = words[2].trim_start_matches("127.0.0.1:8080");
+                post(&server.url, target, None, body)
+            }
+            "api" => post(&server.url, "/api", token.as_deref(), body),
+            // The short name for what follows, with the token that the server gave.
+            "api()" => {
+                let bearer = command.split("Bearer ").nth(1).and_then(|rest| rest.split('\'').next());
+                token = bearer.map(str::to_owned);
+                continue;
+            }
+            other => panic!("nobody knows `{other}`"),
+        };
+        assert_eq!(lines.next().copied(), Some(answer.trim()), "{command}");
+        said += 1;
+    }
+    assert_eq!(said, 6, "commands of the chat");
 }
 
 #[test]
