@@ -220,6 +220,9 @@ impl Shared {
 
     /// Sends the greetings that are due.
     pub(super) fn greet_due(&mut self) {
+        if self.greeters.iter().all(|greeter| greeter.next > self.now) {
+            return;
+        }
         let Some(greeting) = self.protocol.greetings.get(&self.plan.settings.edition).cloned() else {
             return;
         };

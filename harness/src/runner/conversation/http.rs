@@ -215,7 +215,7 @@ fn made_body(
     body: Option<&Payload>,
 ) -> Result<Option<(Vec<u8>, bool)>, Stop> {
     let Some(body) = body else { return Ok(None) };
-    let body = resolve(body, &scope.bindings.borrow());
+    let body = resolve(body, &scope.bindings.borrow()).clone();
     match &body {
         Payload::Json(pattern) => {
             let mut bindings = scope.bindings.borrow().clone();
@@ -341,7 +341,7 @@ impl Found {
 
     fn body(&mut self, payload: Option<&Payload>, bytes: &[u8]) {
         let Some(payload) = payload else { return };
-        match resolve(payload, &self.bindings) {
+        match resolve(payload, &self.bindings).clone() {
             Payload::Json(pattern) => match json::parse(bytes) {
                 Ok(value) => self.check("body", &pattern, &value),
                 Err(_) => {

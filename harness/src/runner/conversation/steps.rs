@@ -295,7 +295,7 @@ async fn arrow(
     let mut at = shared.borrow().now;
     let (from, to) = (scope.members(from)?, scope.members(to)?);
     // A table may hold whole requests and answers.
-    let from_table = resolve(payload, &scope.bindings.borrow());
+    let from_table = resolve(payload, &scope.bindings.borrow()).clone();
     let payload = if http::is_http(&from_table) { &from_table } else { payload };
     for sender in &from {
         for receiver in &to {
@@ -516,7 +516,7 @@ impl Shared {
     }
 
     fn transmit(&mut self, scope: &Scope, step: &Step, link: usize, payload: &Payload) -> Result<(), Stop> {
-        let payload = resolve(payload, &scope.bindings.borrow());
+        let payload = resolve(payload, &scope.bindings.borrow()).clone();
         let flow_error = |error: crate::pattern::Ungeneratable| scope.broken_flow(step, error);
         let mut text_of = |pattern: &Pattern| {
             text_from(pattern, &mut scope.bindings.borrow_mut(), &mut self.rng).map_err(flow_error)
