@@ -45,7 +45,7 @@ impl Secrets {
     pub fn with_members(mut self, members: impl IntoIterator<Item = String>) -> Secrets {
         self.members.extend(members);
         let names: Vec<String> = self.members.iter().map(|name| regex::escape(name)).collect();
-        let pattern = format!(r#"(\\*"(?:{})\\*"\s*:\s*\\*")([^"\\…]+)"#, names.join("|"));
+        let pattern = format!(r#"(\\*"({})\\*"\s*:\s*\\*")([^"\\…]+)"#, names.join("|"));
         self.written = if names.is_empty() { None } else { Regex::new(&pattern).ok() };
         self
     }
@@ -60,7 +60,7 @@ impl Secrets {
             self.hide_beginnings(&mut text, form, stand_in);
         }
         if let Some(written) = &self.written {
-            let stand_in = |found: &Captures<'_>| format!("{}<secret>", &found[1]);
+            let stand_in = |found: &Captures<'_>| format!("{}<secret {}>", &found[1], &found[2]);
             text = written.replace_all(&text, stand_in).into_owned();
         }
         text
@@ -90,7 +90,7 @@ impl Secrets {
                 let hidden = std::mem::take(members).into_iter().map(|(key, mut value)| {
                     match &mut value {
                         Value::String(text) if !text.is_empty() && self.members.contains(&key) => {
-                            *text = "<secret>".to_owned();
+                            *text = format!("<secret {key}>");
                         }
                         value => self.hide_value(value),
                     }
@@ -180,11 +180,14 @@ mod tests {
         let message = serde_json::json!({"token": "abc.def", "tokens": "x", "data": {"token": 7}});
         let mut found = message.clone();
         secrets.hide_value(&mut found);
-        assert_eq!(found, serde_json::json!({"token": "<secret>", "tokens": "x", "data": {"token": 7}}));
+        assert_eq!(
+            found,
+            serde_json::json!({"token": "<secret token>", "tokens": "x", "data": {"token": 7}})
+        );
         let (text, twice) = (message.to_string(), Value::from(message.to_string()).to_string());
         for text in [text, twice, r#"{"token" : "abc.d… (900 bytes)"#.to_owned()] {
             let hidden = secrets.hide(&text);
-            assert!(hidden.contains("<secret>") && !hidden.contains("abc"), "{hidden}");
+            assert!(hidden.contains("<secret token>") && !hidden.contains("abc"), "{hidden}");
         }
     }
 
