@@ -249,7 +249,9 @@ impl Monitor for Handshakes {
         let Some((_, from_master)) = sides(seen) else { return };
         // On live traffic only its first message tells what a client is.
         let client = if from_master { seen.to } else { seen.from };
-        if let Some(progress) = self.links.get_mut(&seen.link).filter(|known| known.client.name != client.name) {
+        if let Some(progress) =
+            self.links.get_mut(&seen.link).filter(|known| known.client.name != client.name)
+        {
             progress.client = client.clone();
         }
         match &seen.what {
