@@ -180,6 +180,8 @@ impl Session {
                 self.clients.remove(&event.link);
                 self.addresses.remove(&event.link);
             }
+            // Nothing that would have come is missed.
+            Happening::Unseen => show(&mut self.monitors, What::Stalled),
             Happening::Broken { detail } => show(&mut self.monitors, What::Raw(detail.as_bytes())),
         }
         findings.append(&mut rulings.findings);
