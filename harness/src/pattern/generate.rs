@@ -38,6 +38,9 @@ pub enum Ungeneratable {
     /// A payload of another kind stands where JSON must be.
     #[error("${0} stands for a payload that is not JSON")]
     NotJson(String),
+    /// An object would have a member twice.
+    #[error("the member {0:?} is there twice")]
+    Twice(String),
     /// The text would be larger than anything a flow should send.
     #[error("the text is too long")]
     TooLong,
@@ -100,7 +103,9 @@ pub fn generate(pattern: &Pattern, bindings: &mut Bindings, rng: &mut Rng) -> Re
                     Key::Variable(name) => variable_text(&name.text, bindings)?,
                 };
                 let value = generate(&member.value, bindings, rng)?;
-                object.insert(key, value);
+                if object.insert(key.clone(), value).is_some() {
+                    return Err(Ungeneratable::Twice(key));
+                }
             }
             Value::Object(object)
         }
