@@ -373,7 +373,15 @@ impl Judges {
             let deadline = self.session.deadline().map(|deadline| self.began + deadline.since_start());
             let fresh = tokio::select! {
                 biased;
-                () = &mut stop => break,
+                () = &mut stop => {
+                    // What has passed is judged and kept; nothing more passes.
+                    heard.close();
+                    while let Ok(last) = heard.try_recv() {
+                        let fresh = self.take(last);
+                        self.tell(&fresh);
+                    }
+                    break;
+                }
                 next = heard.recv() => match next {
                     Some(heard) => self.take(heard),
                     None => break,

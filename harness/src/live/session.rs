@@ -12,7 +12,7 @@ use super::trace::{End, Event, Happening, from_hex};
 use crate::corpus::Protocol;
 use crate::judge::finding::{Finding, Ruling};
 use crate::judge::schema;
-use crate::monitor::{self, Monitor, MonitorConfig, Party, Rulings, Seen, What};
+use crate::monitor::{self, Monitor, MonitorConfig, NotJson, Party, Rulings, Seen, What};
 use crate::pattern::json;
 use crate::pattern::{Bindings, matches};
 use crate::runner::event::{RunEvent, TargetInfo};
@@ -147,13 +147,12 @@ impl Session {
             }
             Happening::Text { text } => {
                 self.messages += 1;
-                let parsed = json::parse_received(text.as_bytes());
+                let (parsed, certain) = json::parse_overheard(text.as_bytes());
                 let seen = parsed.as_ref().map_err(|error| *error);
                 let edition = &self.config.edition;
                 schema::judge_text(&self.protocol, edition, &from, &to, text, seen, now, &mut findings);
                 // Where readers may differ about what a text says, monitors do not guess.
-                let parsed = json::parse_sent(text.as_bytes());
-                let seen = if seen.is_ok() { parsed.as_ref().map_err(|error| *error) } else { seen };
+                let seen = if seen.is_ok() && !certain { Err(NotJson::BeyondUs) } else { seen };
                 show(&mut self.monitors, What::Text { text, json: seen });
             }
             Happening::Binary { hex } => {
@@ -261,7 +260,7 @@ impl Session {
         let roles = &self.protocol.settings.roles;
         let known = self.clients.get(&event.link).map(|party| party.role.clone());
         let told = match &event.what {
-            Happening::Text { text } if event.from == End::Client => {
+            Happening::Text { text } if event.from == End::Client && !self.protocol.told_by.is_empty() => {
                 let value = json::parse_received(text.as_bytes()).ok();
                 value.and_then(|value| {
                     let tells = |pattern: &crate::flow::ast::Pattern| {
