@@ -110,7 +110,7 @@ class Client:
             return None
         self.number += 1
         if FAULT == "same-number" and kind.endswith("_request"):
-            self.number = 3
+            self.number = 2
         whole = {"type": kind, "data": data, "seq": self.number - (FAULT == "counts-from-zero")}
         if "unnumbered-handshake" in VARIANT and kind.startswith("register"):
             del whole["seq"]

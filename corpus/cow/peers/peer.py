@@ -17,7 +17,8 @@ import time
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketException
 
-VARIANTS = "always-syncinfo any-herd last-wins lists-at-once merges-on-top no-commands no-deltas number-ids quiet-gone".split()
+VARIANTS = """always-syncinfo any-herd empty-lists last-wins lists-at-once merges-on-top no-commands no-deltas number-ids
+    own-number pushes-dirty quiet-gone sends-the-dead wants-no-dead""".split()
 FAULTS = """always-alpha answers-for-others asks-too-much equal-too flush-all forgets-newer
     lists-without-time mixes-projects no-announcement no-return old-id pongs-pongs project-missing sends-to-all
     sends-too-little skips-last sync-to-other untold-deletion wrong-counts""".split()
@@ -98,7 +99,8 @@ class Peer:
         store = self.store(key)
         found = [self.out(store[one]) for one in ids if one in store]
         if edition == "cow2":
-            await self.say("requestedRecords", {**self.about(key), "list": found})
+            if found or "empty-lists" in variants:
+                await self.say("requestedRecords", {**self.about(key), "list": found})
             return
         for record in found:
             await self.say("updatedRecord", {**self.about(key), "record": record})
@@ -109,7 +111,8 @@ class Peer:
         own = {"_id": self.id, "created": made, "updated": made, "deleted": False, "data": data}
         self.store(("peers", None))[self.id] = own
         if fault != "no-announcement":
-            await self.say("updatedRecord", {"syncType": "peers", "record": self.out(own)})
+            number = {"_id": int(self.id)} if "own-number" in variants else {}
+            await self.say("updatedRecord", {"syncType": "peers", "record": self.out(own) | number})
         for kind in HERD:
             await self.send_list((kind, None))
         if "lists-at-once" in variants:
@@ -162,27 +165,34 @@ class Peer:
                 store[record["_id"]] = kept
             if deltas and "no-deltas" not in variants:
                 store[record["_id"]]["deltas"] = [deltas[time] for time in sorted(deltas)]
+                if "pushes-dirty" in variants and len(deltas) > len(record.get("deltas") or []):
+                    # Ours has more of the history than came, which the others are told unasked.
+                    await self.give(key, [record["_id"]])
 
     async def answer(self, asker, key, payload):
-        listed = {}
+        listed, dead = {}, set()
         for entry in payload["list"]:
             if isinstance(entry, dict) and record_id(entry.get("_id")):
+                if entry.get("deleted") in (True, "true") and "wants-no-dead" in variants:
+                    dead.add(record_id(entry["_id"]))
                 listed[record_id(entry["_id"])] = max(when(entry.get("timestamp")), listed.get(entry["_id"], 0))
         store, send, want = self.store(key), [], []
         for one, record in store.items():
             mine = when(record.get("updated"))
+            if one not in listed and record["deleted"] and "sends-the-dead" not in variants:
+                continue
             if one not in listed or mine > listed[one] or (fault == "equal-too" and mine == listed[one]):
                 send.append(one)
             elif mine < listed[one] or fault == "asks-too-much":
                 want.append(one)
-        want += [one for one in listed if one not in store]
+        want += [one for one in listed if one not in store and one not in dead]
         if fault == "sends-too-little":
             send = send[1:]
         target = None if fault == "sends-to-all" else asker
         about = {**self.about(key), **({"project": payload["project"]} if key[1] is not None and fault != "project-missing" else {})}
-        if want:
+        if want or "empty-lists" in variants:
             await self.say("wantedList", {**about, "list": want}, target)
-        if send:
+        if send or "empty-lists" in variants:
             records = [self.out(store[one]) for one in send]
             if edition == "cow2":
                 await self.say("missingRecords", {**about, "list": records}, target)

@@ -126,6 +126,8 @@ pub(super) struct Relay {
     by_text: HashMap<u64, Vec<u64>>,
     /// Numbers of messages that somebody is still owed.
     owing: BTreeSet<u64>,
+    /// A flood is under way: from its first message to its last.
+    flooded: bool,
     next: u64,
     /// When anything was last delivered: a relay that is at work is not late.
     worked_at: Time,
@@ -180,6 +182,7 @@ impl Relay {
             sent: VecDeque::new(),
             by_text: HashMap::new(),
             owing: BTreeSet::new(),
+            flooded: false,
             next: 0,
             worked_at: Time::ZERO,
             forgotten: false,
@@ -320,6 +323,7 @@ impl Relay {
         let number = self.next;
         if !owed.is_empty() {
             self.owing.insert(number);
+            self.flooded |= self.owing.len() > FLOOD.0;
         }
         self.sent.push_back(Sent {
             number,
@@ -784,11 +788,13 @@ impl Relay {
 
     /// How long a message may be under way.
     fn patience(&self) -> Duration {
-        if self.owing.len() > FLOOD.0 { FLOOD.1 } else { ROUTED }
+        if self.flooded { FLOOD.1 } else { ROUTED }
     }
 
     fn overdue(&mut self, now: Time, rulings: &mut Rulings) {
-        let limit = self.patience() + self.slack;
+        let patience = self.patience() + self.slack;
+        // What was passed over is not late: once the flood is down to a few it will not come any more.
+        let limit = if self.owing.len() > FLOOD.0 { patience } else { ROUTED + self.slack };
         let first = self.sent.front().map_or(0, |sent| sent.number);
         for number in self.owing.clone() {
             let place = usize::try_from(number - first).unwrap_or(usize::MAX);
@@ -796,7 +802,7 @@ impl Relay {
             if !sent.owed.is_empty() && now.since(sent.at) <= limit {
                 break;
             }
-            let resting = now.since(self.worked_at) > limit;
+            let resting = now.since(self.worked_at) > patience && now.since(sent.at) > patience;
             let lines = &self.lines;
             // Passed over: something that the same peer sent later is there already.
             let passed = |link: &LinkId| {
@@ -820,6 +826,7 @@ impl Relay {
                 self.owing.remove(&number);
             }
         }
+        self.flooded &= !self.owing.is_empty();
         for leave in &mut self.leaves {
             if leave.owed.is_empty() || now.since(leave.at) <= GONE + self.slack {
                 continue;
