@@ -42,6 +42,8 @@ pub struct Session {
     monitors: Vec<Box<dyn Monitor>>,
     server: Party,
     clients: BTreeMap<u64, Party>,
+    /// Links whose client has told its role.
+    told: BTreeSet<u64>,
     /// Where client and server of each link of datagrams are.
     addresses: BTreeMap<u64, (SocketAddr, SocketAddr)>,
     now: Time,
@@ -77,6 +79,7 @@ impl Session {
             monitors,
             server,
             clients: BTreeMap::new(),
+            told: BTreeSet::new(),
             addresses: BTreeMap::new(),
             now: Time::ZERO,
             findings: Vec::new(),
@@ -177,6 +180,7 @@ impl Session {
             Happening::Closed => {
                 show(&mut self.monitors, What::Closed);
                 self.clients.remove(&event.link);
+                self.told.remove(&event.link);
                 self.addresses.remove(&event.link);
             }
             // Nothing that would have come is missed.
@@ -261,10 +265,13 @@ impl Session {
 
     /// The party at the client's end of a link. Where several roles connect, its messages tell which it is.
     fn client(&mut self, event: &Event) -> Party {
-        let roles = &self.protocol.settings.roles;
-        let known = self.clients.get(&event.link).map(|party| party.role.clone());
         let told = match &event.what {
-            Happening::Text { text } if event.from == End::Client && !self.protocol.told_by.is_empty() => {
+            // The first that tells it settles it: a stray word later makes nobody another.
+            Happening::Text { text }
+                if event.from == End::Client
+                    && !self.protocol.told_by.is_empty()
+                    && !self.told.contains(&event.link) =>
+            {
                 let value = json::parse_received(text.as_bytes()).ok();
                 value.and_then(|value| {
                     let tells = |pattern: &crate::flow::ast::Pattern| {
@@ -276,11 +283,16 @@ impl Session {
             }
             _ => None,
         };
-        let first = || {
+        if told.is_some() {
+            self.told.insert(event.link);
+        } else if let Some(known) = self.clients.get(&event.link) {
+            return known.clone();
+        }
+        let roles = &self.protocol.settings.roles;
+        let role = told.unwrap_or_else(|| {
             let connecting = roles.iter().find(|role| !role.listens).or(roles.first());
             connecting.map(|role| role.name.clone()).unwrap_or_default()
-        };
-        let role = told.or(known).unwrap_or_else(first);
+        });
         let party = Party { name: format!("{role}.{}", event.link), role, under_test: true };
         // Plain HTTP has no connection that would be told as closed.
         if !matches!(event.what, Happening::Asked { .. } | Happening::Answered { .. }) {
