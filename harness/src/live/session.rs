@@ -334,3 +334,59 @@ impl Session {
         fresh
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::Corpus;
+
+    fn accused(protocol: &str, said: &[(f64, End, &str)]) -> Vec<String> {
+        let corpus = Corpus::embedded().unwrap();
+        let protocol = corpus.protocol(protocol).unwrap();
+        let config = SessionConfig {
+            edition: protocol.settings.default_edition.clone(),
+            slack: protocol.settings.timing.slack,
+            exclusive: true,
+            settings: BTreeMap::new(),
+        };
+        let target = protocol.settings.transport(&config.edition).default_path.clone();
+        let mut session = Session::new(protocol, config);
+        let opened = Happening::Opened { target, subprotocols: Vec::new() };
+        let mut findings = session.observe(&Event { at_ms: 0.0, link: 0, from: End::Client, what: opened });
+        for (at_ms, from, text) in said {
+            let what = Happening::Text { text: (*text).to_owned() };
+            findings.extend(session.observe(&Event { at_ms: *at_ms, link: 0, from: *from, what }));
+        }
+        findings.extend(session.finish());
+        let broken = findings.into_iter().filter(|finding| finding.ruling == Ruling::Broken);
+        broken.map(|finding| format!("{} {}", finding.requirement.unwrap_or_default(), finding.by)).collect()
+    }
+
+    const HELLO: (f64, End, &str) =
+        (0.0, End::Server, r#"{"seq":1,"type":"hello","data":{"version":"2.0.0-alpha"}}"#);
+    const CONTROL: (f64, End, &str) = (
+        2.0,
+        End::Client,
+        r#"{"seq":1,"type":"register_control","data":{"agent":"x","version":"2.0.0-alpha","token":"x"}}"#,
+    );
+    const READY: (f64, End, &str) = (3.0, End::Server, r#"{"seq":2,"type":"ready","data":{}}"#);
+
+    #[test]
+    fn a_control_owes_nothing_that_slaves_owe() {
+        let late = (20_000.0, End::Client, r#"{"seq":2,"type":"list_slaves_request","data":{}}"#);
+        let answer =
+            (20_001.0, End::Server, r#"{"seq":3,"type":"list_slaves_response","data":{"seq":2,"list":[]}}"#);
+        assert_eq!(accused("clusterio", &[HELLO, CONTROL, READY, late, answer]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_stray_word_later_makes_nobody_another() {
+        let again = (
+            20.0,
+            End::Client,
+            r#"{"seq":2,"type":"register_slave","data":{"agent":"x","version":"2.0.0-alpha","name":"x","id":1,"token":"x"}}"#,
+        );
+        let accused = accused("clusterio", &[HELLO, CONTROL, READY, again]);
+        assert!(!accused.is_empty() && accused.iter().all(|one| one.ends_with(" control.0")), "{accused:?}");
+    }
+}
