@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use flowproof_reference::machine::{Response, Time};
 use flowproof_reference::transport::websocket::{WebSocketConfig, WebSocketEnd, WireEvent};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
@@ -271,7 +272,18 @@ struct Counters {
     broken: AtomicU64,
 }
 
+/// As many connections as the system lets us have; it begins with fewer, for old programs' sake.
+fn many_files() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        // Where it is refused, clients beyond the limit wait until others leave.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
 fn watch(args: &ProxyArgs, corpus: &Corpus, colour: bool) -> Result<u8, String> {
+    many_files();
     let protocol = find(corpus, &args.protocol)?;
     let config = args.judging.config(&protocol)?;
     let transport = protocol.settings.transport(&config.edition).clone();
@@ -373,7 +385,15 @@ impl Judges {
             let deadline = self.session.deadline().map(|deadline| self.began + deadline.since_start());
             let fresh = tokio::select! {
                 biased;
-                () = &mut stop => break,
+                () = &mut stop => {
+                    // What has passed is judged and kept; nothing more passes.
+                    heard.close();
+                    while let Ok(last) = heard.try_recv() {
+                        let fresh = self.take(last);
+                        self.tell(&fresh);
+                    }
+                    break;
+                }
                 next = heard.recv() => match next {
                     Some(heard) => self.take(heard),
                     None => break,

@@ -700,7 +700,10 @@ fn run_one(
         text.push_str(&human::summary(report, &config.protocol, is_partial(args), style));
         text.push_str(&standing::summary(report, &file.path.display().to_string(), style));
         if report.flows.is_empty() {
-            text.push_str("no flow was selected; `flowproof list` shows what there is\n");
+            text.push_str(match args.flow.is_empty() {
+                true => "no flow was selected; `flowproof list` shows what there is\n",
+                false => "no flow was selected: one that cites no requirement of the role, `[ID]` at the end of an arrow, judges nobody\n",
+            });
         }
         output::print(&text);
     }

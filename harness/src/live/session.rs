@@ -12,7 +12,7 @@ use super::trace::{End, Event, Happening, from_hex};
 use crate::corpus::Protocol;
 use crate::judge::finding::{Finding, Ruling};
 use crate::judge::schema;
-use crate::monitor::{self, Monitor, MonitorConfig, Party, Rulings, Seen, What};
+use crate::monitor::{self, Monitor, MonitorConfig, NotJson, Party, Rulings, Seen, What};
 use crate::pattern::json;
 use crate::pattern::{Bindings, matches};
 use crate::runner::event::{RunEvent, TargetInfo};
@@ -42,6 +42,8 @@ pub struct Session {
     monitors: Vec<Box<dyn Monitor>>,
     server: Party,
     clients: BTreeMap<u64, Party>,
+    /// Links whose client has told its role.
+    told: BTreeSet<u64>,
     /// Where client and server of each link of datagrams are.
     addresses: BTreeMap<u64, (SocketAddr, SocketAddr)>,
     now: Time,
@@ -77,6 +79,7 @@ impl Session {
             monitors,
             server,
             clients: BTreeMap::new(),
+            told: BTreeSet::new(),
             addresses: BTreeMap::new(),
             now: Time::ZERO,
             findings: Vec::new(),
@@ -151,13 +154,12 @@ impl Session {
             }
             Happening::Text { text } => {
                 self.messages += 1;
-                let parsed = json::parse_received(text.as_bytes());
+                let (parsed, certain) = json::parse_overheard(text.as_bytes());
                 let seen = parsed.as_ref().map_err(|error| *error);
                 let edition = &self.config.edition;
                 schema::judge_text(&self.protocol, edition, &from, &to, text, seen, now, &mut findings);
                 // Where readers may differ about what a text says, monitors do not guess.
-                let parsed = json::parse_sent(text.as_bytes());
-                let seen = if seen.is_ok() { parsed.as_ref().map_err(|error| *error) } else { seen };
+                let seen = if seen.is_ok() && !certain { Err(NotJson::BeyondUs) } else { seen };
                 show(&mut self.monitors, What::Text { text, json: seen });
             }
             Happening::Binary { hex } => {
@@ -178,6 +180,7 @@ impl Session {
             Happening::Closed => {
                 show(&mut self.monitors, What::Closed);
                 self.clients.remove(&event.link);
+                self.told.remove(&event.link);
                 self.addresses.remove(&event.link);
             }
             // Nothing that would have come is missed.
@@ -262,10 +265,13 @@ impl Session {
 
     /// The party at the client's end of a link. Where several roles connect, its messages tell which it is.
     fn client(&mut self, event: &Event) -> Party {
-        let roles = &self.protocol.settings.roles;
-        let known = self.clients.get(&event.link).map(|party| party.role.clone());
         let told = match &event.what {
-            Happening::Text { text } if event.from == End::Client => {
+            // The first that tells it settles it: a stray word later makes nobody another.
+            Happening::Text { text }
+                if event.from == End::Client
+                    && !self.protocol.told_by.is_empty()
+                    && !self.told.contains(&event.link) =>
+            {
                 let value = json::parse_received(text.as_bytes()).ok();
                 value.and_then(|value| {
                     let tells = |pattern: &crate::flow::ast::Pattern| {
@@ -277,11 +283,16 @@ impl Session {
             }
             _ => None,
         };
-        let first = || {
+        if told.is_some() {
+            self.told.insert(event.link);
+        } else if let Some(known) = self.clients.get(&event.link) {
+            return known.clone();
+        }
+        let roles = &self.protocol.settings.roles;
+        let role = told.unwrap_or_else(|| {
             let connecting = roles.iter().find(|role| !role.listens).or(roles.first());
             connecting.map(|role| role.name.clone()).unwrap_or_default()
-        };
-        let role = told.or(known).unwrap_or_else(first);
+        });
         let party = Party { name: format!("{role}.{}", event.link), role, under_test: true };
         // Plain HTTP has no connection that would be told as closed.
         if !matches!(event.what, Happening::Asked { .. } | Happening::Answered { .. }) {
@@ -321,5 +332,61 @@ impl Session {
             }
         }
         fresh
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::Corpus;
+
+    fn accused(protocol: &str, said: &[(f64, End, &str)]) -> Vec<String> {
+        let corpus = Corpus::embedded().unwrap();
+        let protocol = corpus.protocol(protocol).unwrap();
+        let config = SessionConfig {
+            edition: protocol.settings.default_edition.clone(),
+            slack: protocol.settings.timing.slack,
+            exclusive: true,
+            settings: BTreeMap::new(),
+        };
+        let target = protocol.settings.transport(&config.edition).default_path.clone();
+        let mut session = Session::new(protocol, config);
+        let opened = Happening::Opened { target, subprotocols: Vec::new() };
+        let mut findings = session.observe(&Event { at_ms: 0.0, link: 0, from: End::Client, what: opened });
+        for (at_ms, from, text) in said {
+            let what = Happening::Text { text: (*text).to_owned() };
+            findings.extend(session.observe(&Event { at_ms: *at_ms, link: 0, from: *from, what }));
+        }
+        findings.extend(session.finish());
+        let broken = findings.into_iter().filter(|finding| finding.ruling == Ruling::Broken);
+        broken.map(|finding| format!("{} {}", finding.requirement.unwrap_or_default(), finding.by)).collect()
+    }
+
+    const HELLO: (f64, End, &str) =
+        (0.0, End::Server, r#"{"seq":1,"type":"hello","data":{"version":"2.0.0-alpha"}}"#);
+    const CONTROL: (f64, End, &str) = (
+        2.0,
+        End::Client,
+        r#"{"seq":1,"type":"register_control","data":{"agent":"x","version":"2.0.0-alpha","token":"x"}}"#,
+    );
+    const READY: (f64, End, &str) = (3.0, End::Server, r#"{"seq":2,"type":"ready","data":{}}"#);
+
+    #[test]
+    fn a_control_owes_nothing_that_slaves_owe() {
+        let late = (20_000.0, End::Client, r#"{"seq":2,"type":"list_slaves_request","data":{}}"#);
+        let answer =
+            (20_001.0, End::Server, r#"{"seq":3,"type":"list_slaves_response","data":{"seq":2,"list":[]}}"#);
+        assert_eq!(accused("clusterio", &[HELLO, CONTROL, READY, late, answer]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_stray_word_later_makes_nobody_another() {
+        let again = (
+            20.0,
+            End::Client,
+            r#"{"seq":2,"type":"register_slave","data":{"agent":"x","version":"2.0.0-alpha","name":"x","id":1,"token":"x"}}"#,
+        );
+        let accused = accused("clusterio", &[HELLO, CONTROL, READY, again]);
+        assert!(!accused.is_empty() && accused.iter().all(|one| one.ends_with(" control.0")), "{accused:?}");
     }
 }

@@ -163,7 +163,9 @@ impl Tracer {
 
     fn push(&self, at: Time, from: End, what: Happening, out: &mut Vec<Event>) {
         if !self.closed {
-            out.push(Event { at_ms: at.since_start().as_secs_f64() * 1000.0, link: self.link, from, what });
+            // To the microsecond: more digits tell nothing.
+            let at_ms = (at.since_start().as_secs_f64() * 1e6).round() / 1000.0;
+            out.push(Event { at_ms, link: self.link, from, what });
         }
     }
 

@@ -38,6 +38,16 @@ pub fn parse_received(text: &[u8]) -> Result<Value, NotJson> {
     }
 }
 
+/// Parses a text that a party sent to another, as [`parse_received`] does; and tells whether all readers read it alike,
+/// as [`parse_sent`] would.
+pub fn parse_overheard(text: &[u8]) -> (Result<Value, NotJson>, bool) {
+    match parse(text) {
+        Ok(value) => (Ok(value), serde_json::from_slice::<OneReading>(text).is_ok()),
+        Err(NotJson::BeyondUs) => (parse_received(text), false),
+        Err(error) => (Err(error), false),
+    }
+}
+
 /// Parses a text that we send. Where readers may differ about what it says, because an object has two members of the
 /// same name, nothing can be said about its inside.
 pub fn parse_sent(text: &[u8]) -> Result<Value, NotJson> {

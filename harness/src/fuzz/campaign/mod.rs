@@ -22,6 +22,7 @@ use crate::judge::catalogue::Level;
 use crate::judge::finding::{Finding, Ruling};
 use crate::runner::run::Target;
 use crate::runner::verdict::{FlowResult, Verdict};
+use crate::world::reference::has_reference;
 
 mod network;
 
@@ -508,7 +509,9 @@ impl Board<'_> {
 
     /// True when the built-in reference is accused of the same in the same conversation.
     fn is_doubtful(&self, case: &Case, identity: &Identity) -> bool {
-        if matches!(self.config.target, Target::Reference(None)) {
+        // A protocol of one's own has no reference that could be asked.
+        let asked = has_reference(&self.config.stage.protocol.settings.name);
+        if !asked || matches!(self.config.target, Target::Reference(None)) {
             return false;
         }
         match self.honest(case) {
