@@ -1,7 +1,9 @@
 //! Values that must not be printed: they are taken out of everything a run tells before anybody sees it.
 
+use regex::{Captures, Regex};
 use serde_json::{Map, Value};
 
+use crate::judge::finding::Finding;
 use crate::runner::event::RunEvent;
 use crate::runner::verdict::FlowResult;
 
@@ -13,6 +15,9 @@ const BEGINNING: usize = 4;
 pub struct Secrets {
     /// Every way a secret may be written, longest first, with what stands for it.
     forms: Vec<(String, String)>,
+    /// Members of messages whose texts are secret, and how they look in JSON, however often that was escaped.
+    members: Vec<String>,
+    written: Option<Regex>,
 }
 
 impl Secrets {
@@ -32,7 +37,17 @@ impl Secrets {
             }
         }
         forms.sort_by_key(|(form, _)| std::cmp::Reverse(form.len()));
-        Secrets { forms }
+        Secrets { forms, ..Secrets::default() }
+    }
+
+    /// Besides, the texts of these members of messages: what somebody else's program says there is unknown before.
+    #[must_use]
+    pub fn with_members(mut self, members: impl IntoIterator<Item = String>) -> Secrets {
+        self.members.extend(members);
+        let names: Vec<String> = self.members.iter().map(|name| regex::escape(name)).collect();
+        let pattern = format!(r#"(\\*"({})\\*"\s*:\s*\\*")([^"\\…]+)"#, names.join("|"));
+        self.written = if names.is_empty() { None } else { Regex::new(&pattern).ok() };
+        self
     }
 
     /// A text without secrets.
@@ -43,6 +58,10 @@ impl Secrets {
                 text = text.replace(form.as_str(), stand_in);
             }
             self.hide_beginnings(&mut text, form, stand_in);
+        }
+        if let Some(written) = &self.written {
+            let stand_in = |found: &Captures<'_>| format!("{}<secret {}>", &found[1], &found[2]);
+            text = written.replace_all(&text, stand_in).into_owned();
         }
         text
     }
@@ -69,7 +88,12 @@ impl Secrets {
             Value::Array(items) => items.iter_mut().for_each(|item| self.hide_value(item)),
             Value::Object(members) => {
                 let hidden = std::mem::take(members).into_iter().map(|(key, mut value)| {
-                    self.hide_value(&mut value);
+                    match &mut value {
+                        Value::String(text) if !text.is_empty() && self.members.contains(&key) => {
+                            *text = format!("<secret {key}>");
+                        }
+                        value => self.hide_value(value),
+                    }
                     (self.hide(&key), value)
                 });
                 *members = hidden.collect::<Map<String, Value>>();
@@ -86,7 +110,7 @@ impl Secrets {
 
     /// Takes the secrets out of what a run tells.
     pub fn hide_event(&self, event: &mut RunEvent) {
-        if self.forms.is_empty() {
+        if self.forms.is_empty() && self.members.is_empty() {
             return;
         }
         match event {
@@ -102,13 +126,16 @@ impl Secrets {
         }
     }
 
+    /// Takes the secrets out of a finding.
+    pub fn hide_finding(&self, finding: &mut Finding) {
+        finding.message = self.hide(&finding.message);
+        finding.expected = self.hide(&finding.expected);
+        self.hide_value(&mut finding.actual);
+    }
+
     fn hide_flow(&self, flow: &mut FlowResult) {
         flow.reason = flow.reason.as_deref().map(|reason| self.hide(reason));
-        for finding in &mut flow.findings {
-            finding.message = self.hide(&finding.message);
-            finding.expected = self.hide(&finding.expected);
-            self.hide_value(&mut finding.actual);
-        }
+        flow.findings.iter_mut().for_each(|finding| self.hide_finding(finding));
         flow.transcript.each_text(|text| *text = self.hide(text));
     }
 }
@@ -145,6 +172,23 @@ mod tests {
         }
         assert_eq!(secrets.hide("say p\"w/o… (900 bytes)"), "say <secret token>… (900 bytes)");
         assert_eq!(secrets.hide("nothing"), "nothing");
+    }
+
+    #[test]
+    fn texts_of_secret_members_are_hidden_wherever_they_are_written() {
+        let secrets = Secrets::default().with_members(["token".to_owned()]);
+        let message = serde_json::json!({"token": "abc.def", "tokens": "x", "data": {"token": 7}});
+        let mut found = message.clone();
+        secrets.hide_value(&mut found);
+        assert_eq!(
+            found,
+            serde_json::json!({"token": "<secret token>", "tokens": "x", "data": {"token": 7}})
+        );
+        let (text, twice) = (message.to_string(), Value::from(message.to_string()).to_string());
+        for text in [text, twice, r#"{"token" : "abc.d… (900 bytes)"#.to_owned()] {
+            let hidden = secrets.hide(&text);
+            assert!(hidden.contains("<secret token>") && !hidden.contains("abc"), "{hidden}");
+        }
     }
 
     #[test]

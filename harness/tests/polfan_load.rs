@@ -1,6 +1,7 @@
 //! A crowd talks in many polfan rooms, every other message by HTTP: each message comes to each member of its room once
 //! and to nobody else, and no monitor has anything to say. `POLFAN_LOAD=full` makes it two hundred users in twenty
-//! rooms who talk for a minute, and looks at the memory as well.
+//! rooms who talk for four minutes, and looks at the memory as well: what the monitors remember has reached its full size
+//! in half of that.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -209,7 +210,7 @@ fn memory() -> Option<u64> {
 #[test]
 fn each_message_comes_once_to_each_member_and_no_monitor_says_a_word() {
     let full = std::env::var("POLFAN_LOAD").is_ok_and(|form| form == "full");
-    let (users, rooms, seconds) = if full { (200, 20, 60) } else { (24, 4, 3) };
+    let (users, rooms, seconds) = if full { (200, 20, 240) } else { (24, 4, 3) };
     let mut crowd = Crowd::new(users, rooms);
     let room_of = |user: usize| user % rooms;
     let links: Vec<LinkId> = (0..users).map(|user| crowd.connects(user)).collect();
@@ -235,7 +236,7 @@ fn each_message_comes_once_to_each_member_and_no_monitor_says_a_word() {
             assert_eq!(told, expected);
             (sent, delivered) = (sent + 1, delivered + told.len());
         }
-        if second == seconds / 4 {
+        if second == seconds / 2 {
             early = memory();
         }
     }
@@ -251,6 +252,6 @@ fn each_message_comes_once_to_each_member_and_no_monitor_says_a_word() {
     assert_eq!(delivered, seconds * users * (users / rooms));
     assert!(sent > 0 && crowd.heard > sent, "{sent} messages made {} events", crowd.heard);
     if let (true, Some(early), Some(late)) = (full, early, memory()) {
-        assert!(late < early + early / 4, "{early} KiB after a quarter, {late} KiB at the end");
+        assert!(late < early + early / 10, "{early} KiB half way, {late} KiB at the end");
     }
 }

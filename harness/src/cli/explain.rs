@@ -40,10 +40,9 @@ pub(super) fn run_explain(args: &ExplainArgs, corpus: &Corpus, folder: Option<&P
             format!("{} ({}, binds the {})\n\n", id, requirement.level, requirement.roles.join(" and the "));
         wrap(&requirement.text, 100).iter().for_each(|line| text.push_str(&format!("  {line}\n")));
         let beyond = if requirement.ext { "; beyond the seed document" } else { "" };
-        text.push_str(&format!(
-            "\nwhere it stands   {}, {}{beyond}\n",
-            requirement.topic, requirement.section
-        ));
+        let mut place = vec![requirement.topic.as_str(), requirement.section.as_str()];
+        place.dedup();
+        text.push_str(&format!("\nwhere it stands   {}{beyond}\n", place.join(", ")));
         if !requirement.editions.is_empty() {
             text.push_str(&format!("editions          {}\n", requirement.editions.join(", ")));
         }

@@ -96,7 +96,7 @@ struct JudgingArgs {
     /// Allowance on every time limit, for instance 250ms
     #[arg(long, value_parser = duration, value_name = "TIME")]
     slack: Option<Duration>,
-    /// Nobody talks to the server but those who are seen here
+    /// Nobody talks to the server but those who are seen here; of a HAR file this is never known
     #[arg(long)]
     exclusive: bool,
     /// What is printed
@@ -140,7 +140,7 @@ fn judge_recording(args: &JudgeArgs, corpus: &Corpus, colour: bool) -> Result<u8
     };
     let start = source.fill_buf().map_err(|error| format!("{shown}: {error}"))?;
     let is_trace = String::from_utf8_lossy(&start[..start.len().min(4096)]).contains("\"flowproof_trace\"");
-    let mut session = Session::new(Arc::clone(&protocol), config);
+    let mut session = Session::new(Arc::clone(&protocol), config.clone());
     let mut cut = false;
     if is_trace {
         let mut reader = Reader::new(source).map_err(|error| format!("{shown}: {error}"))?;
@@ -180,6 +180,8 @@ fn judge_recording(args: &JudgeArgs, corpus: &Corpus, colour: bool) -> Result<u8
             output::print(&as_flow::flow(&events, &protocol));
             return Ok(exit::OK);
         }
+        // Others than this browser may have talked to the server.
+        session = Session::new(Arc::clone(&protocol), SessionConfig { exclusive: false, ..config });
         for event in &events {
             tell(&session.observe(event), args.judging.format, &protocol);
         }

@@ -355,7 +355,8 @@ fn secrets(args: &TestArgs, file: &ConfigFile, configs: &[RunConfig]) -> Secrets
             }
         }
     }
-    Secrets::new(&secrets)
+    let members = configs.iter().flat_map(|config| config.protocol.settings.secret_members.clone());
+    Secrets::new(&secrets).with_members(members)
 }
 
 /// True when a part of the flows was asked for: what did not show then may show in a whole run.

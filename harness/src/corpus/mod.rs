@@ -171,6 +171,9 @@ pub struct Settings {
     /// How they travel in editions where it is another way.
     #[serde(default)]
     edition_transport: BTreeMap<String, Transport>,
+    /// Members of messages whose texts nobody is to read in what is printed or written: passwords, tokens.
+    #[serde(default)]
+    pub secret_members: Vec<String>,
     /// Who takes part.
     #[serde(rename = "role")]
     pub roles: Vec<Role>,
@@ -305,6 +308,9 @@ pub struct Role {
     /// True when its program may end by itself, and tells by its exit status how it went.
     #[serde(default)]
     pub exits: bool,
+    /// True when whoever connects hears of everybody else there: at an address its flows run one by one.
+    #[serde(default, rename = "one-by-one")]
+    pub one_by_one: bool,
     /// The stimulus that makes it leave. A program that is started for one order leaves unasked.
     #[serde(default, rename = "quits-by")]
     pub quits_by: Option<String>,

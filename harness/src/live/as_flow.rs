@@ -87,7 +87,8 @@ pub fn flow(events: &[Event], protocol: &Protocol) -> String {
             | Happening::Ping { .. }
             | Happening::Pong { .. }
             | Happening::Closed
-            | Happening::Broken { .. } => continue,
+            | Happening::Broken { .. }
+            | Happening::Unseen => continue,
         };
         text.push_str(&line);
         text.push('\n');

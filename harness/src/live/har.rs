@@ -40,12 +40,38 @@ struct Header {
 struct Message {
     #[serde(rename = "type")]
     kind: String,
-    /// Seconds since 1970.
+    /// Seconds since 1970; some exporters write milliseconds.
     time: f64,
     #[serde(default)]
     opcode: i64,
     #[serde(default)]
     data: String,
+}
+
+/// A later time is in milliseconds: in seconds, it is some thousand years away.
+const MILLISECONDS: f64 = 1e11;
+
+impl Message {
+    fn seconds(&self) -> f64 {
+        if self.time < MILLISECONDS { self.time } else { self.time / 1000.0 }
+    }
+
+    /// What was said, and by whom; nothing for the browser's own remarks about the connection.
+    fn said(&self) -> Option<(End, Happening)> {
+        let from = match self.kind.as_str() {
+            "send" => End::Client,
+            "receive" => End::Server,
+            _ => return None,
+        };
+        match self.opcode {
+            0 | 1 => Some((from, Happening::Text { text: self.data.clone() })),
+            2 => {
+                let bytes = STANDARD.decode(&self.data).unwrap_or_default();
+                Some((from, Happening::Binary { hex: to_hex(&bytes) }))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The events of a HAR file, in the order of their time. The error is text for a person.
@@ -54,7 +80,7 @@ pub fn events(text: &str) -> Result<Vec<Event>, String> {
     let mut events: Vec<(f64, Event)> = Vec::new();
     for (link, entry) in file.log.entries.iter().enumerate().filter(|(_, entry)| !entry.messages.is_empty()) {
         let link = link as u64;
-        let first = entry.messages.iter().map(|message| message.time).fold(f64::INFINITY, f64::min);
+        let first = entry.messages.iter().map(Message::seconds).fold(f64::INFINITY, f64::min);
         let after_host = entry.request.url.splitn(4, '/').nth(3).unwrap_or_default();
         let offered = entry
             .request
@@ -66,13 +92,13 @@ pub fn events(text: &str) -> Result<Vec<Event>, String> {
         let opened = Happening::Opened { target: format!("/{after_host}"), subprotocols };
         events.push((first, Event { at_ms: 0.0, link, from: End::Client, what: opened }));
         for message in &entry.messages {
-            let from = if message.kind == "send" { End::Client } else { End::Server };
-            let what = match message.opcode {
-                2 => Happening::Binary { hex: to_hex(&STANDARD.decode(&message.data).unwrap_or_default()) },
-                _ => Happening::Text { text: message.data.clone() },
-            };
-            events.push((message.time, Event { at_ms: 0.0, link, from, what }));
+            if let Some((from, what)) = message.said() {
+                events.push((message.seconds(), Event { at_ms: 0.0, link, from, what }));
+            }
         }
+        // The file does not tell whether a connection is over, or when it ended.
+        let last = entry.messages.iter().map(Message::seconds).fold(first, f64::max);
+        events.push((last, Event { at_ms: 0.0, link, from: End::Client, what: Happening::Unseen }));
     }
     if events.is_empty() {
         return Err("this HAR file has no WebSocket messages (`_webSocketMessages`)".to_owned());
@@ -107,8 +133,23 @@ mod tests {
                 (0.0, 1, &Happening::Text { text: "{}".to_owned() }),
                 (125.0, 2, &opened("/")),
                 (125.0, 2, &Happening::Text { text: "x".to_owned() }),
+                (125.0, 2, &Happening::Unseen),
                 (250.0, 1, &Happening::Binary { hex: "00ff".to_owned() }),
+                (250.0, 1, &Happening::Unseen),
             ]
+        );
+    }
+
+    #[test]
+    fn milliseconds_are_known_and_remarks_of_the_browser_are_nobodys_words() {
+        let text = r#"{"log": {"entries": [{"request": {"url": "ws://localhost:1/"}, "_webSocketMessages": [
+            {"type": "receive", "time": 1795000000000, "opcode": 1, "data": "{}"},
+            {"type": "send", "time": 1795000000250, "opcode": 1, "data": "x"},
+            {"type": "error", "time": 1795000000300, "opcode": -1, "data": "the connection was lost"}]}]}}"#;
+        let events = events(text).unwrap();
+        assert_eq!(
+            events.iter().map(|event| event.at_ms.round()).collect::<Vec<_>>(),
+            [0.0, 0.0, 250.0, 300.0]
         );
     }
 

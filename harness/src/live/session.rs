@@ -17,6 +17,7 @@ use crate::pattern::json;
 use crate::pattern::{Bindings, matches};
 use crate::runner::event::{RunEvent, TargetInfo};
 use crate::runner::verdict::{FlowResult, Verdict};
+use crate::secret::Secrets;
 
 /// Different findings that are kept of each requirement and party.
 const EACH: usize = 3;
@@ -49,6 +50,7 @@ pub struct Session {
     said: BTreeMap<(Option<String>, Ruling, String), usize>,
     kept: BTreeSet<String>,
     messages: u64,
+    secrets: Secrets,
 }
 
 impl Session {
@@ -68,6 +70,7 @@ impl Session {
         let listening = protocol.settings.roles.iter().find(|role| role.listens);
         let role = listening.or(protocol.settings.roles.first()).map_or("", |role| role.name.as_str());
         let server = Party { name: role.to_owned(), role: role.to_owned(), under_test: true };
+        let secrets = Secrets::default().with_members(protocol.settings.secret_members.clone());
         Session {
             protocol,
             config,
@@ -80,6 +83,7 @@ impl Session {
             said: BTreeMap::new(),
             kept: BTreeSet::new(),
             messages: 0,
+            secrets,
         }
     }
 
@@ -176,6 +180,8 @@ impl Session {
                 self.clients.remove(&event.link);
                 self.addresses.remove(&event.link);
             }
+            // Nothing that would have come is missed.
+            Happening::Unseen => show(&mut self.monitors, What::Stalled),
             Happening::Broken { detail } => show(&mut self.monitors, What::Raw(detail.as_bytes())),
         }
         findings.append(&mut rulings.findings);
@@ -288,7 +294,8 @@ impl Session {
     fn take(&mut self, findings: Vec<Finding>) -> Vec<Finding> {
         let catalogue = &self.protocol.catalogue;
         let mut fresh = Vec::new();
-        for finding in findings {
+        for mut finding in findings {
+            self.secrets.hide_finding(&mut finding);
             let role = if finding.by == self.server.name {
                 self.server.role.clone()
             } else {

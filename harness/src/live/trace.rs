@@ -102,6 +102,7 @@ enum Kind {
     Closing,
     Closed,
     Broken,
+    Unseen,
 }
 
 impl TryFrom<Line> for Event {
@@ -138,6 +139,7 @@ impl TryFrom<Line> for Event {
             Kind::Closing => Happening::Closing { code: line.code, reason: line.reason },
             Kind::Closed => Happening::Closed,
             Kind::Broken => Happening::Broken { detail: needed(line.detail, "detail")? },
+            Kind::Unseen => Happening::Unseen,
         };
         Ok(Event { at_ms: line.at_ms, link: line.link, from: line.from, what })
     }
@@ -219,6 +221,8 @@ pub enum Happening {
         /// What is wrong with them.
         detail: String,
     },
+    /// Nothing more of this link was recorded: whether it went on, and how it ended, is not known.
+    Unseen,
 }
 
 fn by_name(headers: &[(String, String)]) -> BTreeMap<String, String> {

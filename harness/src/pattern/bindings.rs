@@ -1,6 +1,7 @@
 //! What the variables of a flow stand for.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -20,7 +21,8 @@ pub enum Bound {
 /// The variables of one run of a flow. Each is bound once.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Bindings {
-    bound: BTreeMap<String, Bound>,
+    /// Shared among copies until one of them binds: every attempt to match has its own.
+    bound: Arc<BTreeMap<String, Bound>>,
 }
 
 impl Bindings {
@@ -39,12 +41,12 @@ impl Bindings {
 
     /// Binds `name`, replacing what it stood for.
     pub fn bind(&mut self, name: &str, to: Bound) {
-        self.bound.insert(name.to_owned(), to);
+        Arc::make_mut(&mut self.bound).insert(name.to_owned(), to);
     }
 
     /// Forgets `name`.
     pub fn forget(&mut self, name: &str) {
-        self.bound.remove(name);
+        Arc::make_mut(&mut self.bound).remove(name);
     }
 
     /// Every variable with what it stands for, by name.

@@ -40,48 +40,67 @@ impl fmt::Display for Mismatch {
 /// Matches `value` against `pattern`. Variables that the pattern meets first are bound in the result; on a mismatch
 /// every place that differs is told.
 pub fn matches(pattern: &Pattern, value: &Value, bindings: &Bindings) -> Result<Bindings, Vec<Mismatch>> {
-    let mut matcher =
-        Matcher { bindings: bindings.clone(), mismatches: Vec::new(), attempts: UNORDERED_ATTEMPTS };
-    matcher.check(pattern, value, &mut Path::default());
-    if matcher.mismatches.is_empty() { Ok(matcher.bindings) } else { Err(matcher.mismatches) }
+    let mut matcher = Matcher::new(bindings.clone(), false);
+    matcher.check(pattern, value, &Path::Whole);
+    if matcher.differing == 0 { Ok(matcher.bindings) } else { Err(matcher.mismatches) }
 }
 
-#[derive(Default)]
-struct Path(Vec<String>);
+/// Like [`matches`], for whoever does not ask what differs.
+pub fn fits(pattern: &Pattern, value: &Value, bindings: &Bindings) -> Option<Bindings> {
+    let mut matcher = Matcher::new(bindings.clone(), true);
+    matcher.check(pattern, value, &Path::Whole);
+    (matcher.differing == 0).then_some(matcher.bindings)
+}
 
-impl Path {
+/// The way from the whole message to a place in it.
+enum Path<'a> {
+    Whole,
+    Member(&'a Path<'a>, &'a str),
+    Index(&'a Path<'a>, usize),
+}
+
+impl Path<'_> {
     fn text(&self) -> String {
-        format!("${}", self.0.concat())
-    }
-
-    fn member(&mut self, key: &str) {
-        let plain = !key.is_empty()
-            && !key.starts_with(|c: char| c.is_ascii_digit())
-            && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-        self.0.push(if plain {
-            format!(".{key}")
-        } else {
-            format!("[{}]", Value::from(json::cut(key, SHOWN)))
-        });
-    }
-
-    fn index(&mut self, index: usize) {
-        self.0.push(format!("[{index}]"));
-    }
-
-    fn up(&mut self) {
-        self.0.pop();
+        match self {
+            Path::Whole => "$".to_owned(),
+            Path::Index(above, index) => format!("{}[{index}]", above.text()),
+            Path::Member(above, key) => {
+                let plain = !key.is_empty()
+                    && !key.starts_with(|c: char| c.is_ascii_digit())
+                    && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+                if plain {
+                    format!("{}.{key}", above.text())
+                } else {
+                    format!("{}[{}]", above.text(), Value::from(json::cut(key, SHOWN)))
+                }
+            }
+        }
     }
 }
 
 struct Matcher {
     bindings: Bindings,
+    /// How many places differ.
+    differing: usize,
+    /// The places, unless nobody asks.
     mismatches: Vec<Mismatch>,
+    quiet: bool,
     attempts: u32,
 }
 
 impl Matcher {
-    fn check(&mut self, pattern: &Pattern, value: &Value, path: &mut Path) {
+    fn new(bindings: Bindings, quiet: bool) -> Matcher {
+        Matcher { bindings, differing: 0, mismatches: Vec::new(), quiet, attempts: UNORDERED_ATTEMPTS }
+    }
+
+    fn tell(&mut self, mismatch: impl FnOnce() -> Mismatch) {
+        self.differing += 1;
+        if !self.quiet {
+            self.mismatches.push(mismatch());
+        }
+    }
+
+    fn check(&mut self, pattern: &Pattern, value: &Value, path: &Path<'_>) {
         match &pattern.kind {
             PatternKind::Any => {}
             PatternKind::Constant(constant) => {
@@ -112,24 +131,24 @@ impl Matcher {
             PatternKind::OneOf(choices) => self.check_one_of(choices, pattern, value, path),
             PatternKind::AllOf(parts) => parts.iter().for_each(|part| self.check(part, value, path)),
             PatternKind::Not(inner) => {
-                let fits = matches(inner, value, &self.bindings).is_err();
+                let fits = fits(inner, value, &self.bindings).is_none();
                 self.expect(fits, pattern, value, path);
             }
             PatternKind::Variable { name, is } => match self.bindings.get(&name.text).cloned() {
                 Some(Bound::Value(known)) => {
                     if !json::same(&known, value) {
-                        let expected = format!("{} (${})", json::short(&known, SHOWN), name.text);
+                        let expected = || format!("{} (${})", json::short(&known, SHOWN), name.text);
                         self.differ(expected, value, path);
                     }
                 }
                 Some(Bound::Pattern(known)) => self.check(&known, value, path),
-                Some(Bound::Payload(_)) => self.differ(format!("the payload ${}", name.text), value, path),
+                Some(Bound::Payload(_)) => self.differ(|| format!("the payload ${}", name.text), value, path),
                 None => {
-                    let before = self.mismatches.len();
+                    let before = self.differing;
                     if let Some(is) = is {
                         self.check(is, value, path);
                     }
-                    if self.mismatches.len() == before {
+                    if self.differing == before {
                         self.bindings.bind(&name.text, Bound::Value(value.clone()));
                     }
                 }
@@ -150,7 +169,7 @@ impl Matcher {
             PatternKind::Join(_) | PatternKind::Times(..) => match text_of(pattern, &self.bindings) {
                 Ok(text) => {
                     if value.as_str() != Some(&text) {
-                        self.differ(json::short(&Value::from(text), SHOWN), value, path);
+                        self.differ(|| json::short(&Value::from(text), SHOWN), value, path);
                     }
                 }
                 Err(_) => self.expect(false, pattern, value, path),
@@ -158,56 +177,66 @@ impl Matcher {
         }
     }
 
-    fn expect(&mut self, fits: bool, pattern: &Pattern, value: &Value, path: &Path) {
+    fn expect(&mut self, fits: bool, pattern: &Pattern, value: &Value, path: &Path<'_>) {
         if !fits {
-            self.differ(json::cut(&pattern_text(pattern), SHOWN), value, path);
+            self.differ(|| json::cut(&pattern_text(pattern), SHOWN), value, path);
         }
     }
 
-    fn differ(&mut self, expected: String, value: &Value, path: &Path) {
-        let found = format!("{} ({})", json::short(value, SHOWN), json::type_name(value));
-        self.mismatches.push(Mismatch { path: path.text(), expected, found });
+    fn differ(&mut self, expected: impl FnOnce() -> String, value: &Value, path: &Path<'_>) {
+        self.tell(|| {
+            let found = format!("{} ({})", json::short(value, SHOWN), json::type_name(value));
+            Mismatch { path: path.text(), expected: expected(), found }
+        });
     }
 
-    fn missing(&mut self, expected: String, path: &Path) {
-        self.mismatches.push(Mismatch { path: path.text(), expected, found: "nothing".to_owned() });
+    fn missing(&mut self, pattern: &Pattern, path: &Path<'_>) {
+        self.tell(|| {
+            let expected = pattern_text(pattern);
+            Mismatch { path: path.text(), expected, found: "nothing".to_owned() }
+        });
     }
 
     /// Tells of the alternative that came nearest, when one comes nearer than "none of them".
-    fn check_one_of(&mut self, choices: &[Pattern], whole: &Pattern, value: &Value, path: &mut Path) {
-        let here = path.text();
+    fn check_one_of(&mut self, choices: &[Pattern], whole: &Pattern, value: &Value, path: &Path<'_>) {
         let mut nearest: Option<Vec<Mismatch>> = None;
         for choice in choices {
-            let mut attempt =
-                Matcher { bindings: self.bindings.clone(), mismatches: Vec::new(), attempts: self.attempts };
+            let mut attempt = Matcher::new(self.bindings.clone(), self.quiet);
+            attempt.attempts = self.attempts;
             attempt.check(choice, value, path);
             self.attempts = attempt.attempts;
-            if attempt.mismatches.is_empty() {
+            if attempt.differing == 0 {
                 self.bindings = attempt.bindings;
                 return;
             }
+            if self.quiet {
+                continue;
+            }
+            let here = path.text();
             let goes_deeper = attempt.mismatches.iter().all(|mismatch| mismatch.path != here);
             if goes_deeper && nearest.as_ref().is_none_or(|best| attempt.mismatches.len() < best.len()) {
                 nearest = Some(attempt.mismatches);
             }
         }
         match nearest {
-            Some(mismatches) => self.mismatches.extend(mismatches),
+            Some(mismatches) => {
+                self.differing += mismatches.len();
+                self.mismatches.extend(mismatches);
+            }
             None => self.expect(false, whole, value, path),
         }
     }
 
-    fn check_ordered(&mut self, items: &[Pattern], open: bool, found: &[Value], path: &mut Path) {
+    fn check_ordered(&mut self, items: &[Pattern], open: bool, found: &[Value], path: &Path<'_>) {
         for (index, item) in items.iter().enumerate() {
-            path.index(index);
+            let path = Path::Index(path, index);
             match found.get(index) {
-                Some(value) => self.check(item, value, path),
-                None => self.missing(pattern_text(item), path),
+                Some(value) => self.check(item, value, &path),
+                None => self.missing(item, &path),
             }
-            path.up();
         }
         if !open && found.len() > items.len() {
-            self.mismatches.push(Mismatch {
+            self.tell(|| Mismatch {
                 path: path.text(),
                 expected: format!("an array of {} elements", items.len()),
                 found: format!("{} elements", found.len()),
@@ -222,24 +251,28 @@ impl Matcher {
         open: bool,
         found: &[Value],
         value: &Value,
-        path: &Path,
+        path: &Path<'_>,
     ) {
         let mut taken = vec![false; found.len()];
-        let fits = (open || items.len() == found.len()) && self.assign(items, found, &mut taken);
-        if fits {
+        let all = (open || items.len() == found.len()) && self.assign(items, found, &mut taken);
+        if all {
+            return;
+        }
+        if self.quiet {
+            self.differing += 1;
             return;
         }
         // Say which element is missing when a single one is; otherwise show the whole.
         let lonely: Vec<&Pattern> = items
             .iter()
-            .filter(|item| !found.iter().any(|value| matches(item, value, &self.bindings).is_ok()))
+            .filter(|item| !found.iter().any(|value| fits(item, value, &self.bindings).is_some()))
             .collect();
         match lonely[..] {
             [] => self.expect(false, whole, value, path),
             _ => {
                 for item in lonely {
                     let expected = format!("an element {}", self.with_values(item));
-                    self.differ(expected, value, path);
+                    self.differ(|| expected, value, path);
                 }
             }
         }
@@ -267,7 +300,7 @@ impl Matcher {
                 return false;
             }
             self.attempts -= 1;
-            let Ok(bindings) = matches(item, &found[index], &self.bindings) else { continue };
+            let Some(bindings) = fits(item, &found[index], &self.bindings) else { continue };
             let before = std::mem::replace(&mut self.bindings, bindings);
             taken[index] = true;
             if self.assign(rest, found, taken) {
@@ -284,37 +317,37 @@ impl Matcher {
         members: &[Member],
         exactly: bool,
         found: &Map<String, Value>,
-        path: &mut Path,
+        path: &Path<'_>,
     ) {
         let mut named: BTreeMap<String, ()> = BTreeMap::new();
         for member in members {
             let Some(key) = self.key(&member.key, path) else { continue };
-            path.member(&key);
+            let place = Path::Member(path, &key);
             match found.get(&key) {
-                Some(value) => self.check(&member.value, value, path),
+                Some(value) => self.check(&member.value, value, &place),
                 None if may_be_absent(&member.value, &self.bindings) => {}
-                None => self.missing(pattern_text(&member.value), path),
+                None => self.missing(&member.value, &place),
             }
-            path.up();
             named.insert(key, ());
         }
         if exactly {
             for (key, value) in found.iter().filter(|(key, _)| !named.contains_key(*key)) {
-                path.member(key);
-                self.differ("absent".to_owned(), value, path);
-                path.up();
+                self.differ(|| "absent".to_owned(), value, &Path::Member(path, key));
             }
         }
     }
 
-    fn key(&mut self, key: &Key, path: &Path) -> Option<String> {
+    fn key(&mut self, key: &Key, path: &Path<'_>) -> Option<String> {
         match key {
             Key::Text(text, _) => Some(text.clone()),
             Key::Variable(name) => match variable_text(&name.text, &self.bindings) {
                 Ok(text) => Some(text),
                 Err(error) => {
-                    let expected = format!("a string in ${} to name a member", name.text);
-                    self.mismatches.push(Mismatch { path: path.text(), expected, found: error.to_string() });
+                    self.tell(|| Mismatch {
+                        path: path.text(),
+                        expected: format!("a string in ${} to name a member", name.text),
+                        found: error.to_string(),
+                    });
                     None
                 }
             },

@@ -8,4 +8,4 @@ pub mod matching;
 
 pub use bindings::{Bindings, Bound};
 pub use generate::{Ungeneratable, fresh_uuid, generate, text_from, text_of, variable_text};
-pub use matching::{Mismatch, matches};
+pub use matching::{Mismatch, fits, matches};

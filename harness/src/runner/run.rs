@@ -227,10 +227,20 @@ fn execute(config: &RunConfig, jobs: Vec<Job>, began: Instant, done: &mut dyn Fn
         Target::Url { place, address, .. } => {
             let Some(runtime) = runtime(&board, jobs.first(), done) else { return };
             // Long watches run beside everything; flows that want the target for themselves run one by one, last.
-            let (watches, others): (Vec<Job>, Vec<Job>) =
-                jobs.into_iter().partition(|job| job.tags.iter().any(|tag| tag == "background"));
-            let (mut alone, together): (Vec<Job>, Vec<Job>) =
-                others.into_iter().partition(|job| job.tags.iter().any(|tag| tag == "alone"));
+            let has = |job: &Job, tag: &str| job.tags.iter().any(|known| known == tag);
+            let one_by_one = |job: &Job| {
+                config
+                    .protocol
+                    .settings
+                    .roles
+                    .iter()
+                    .any(|role| role.name == job.plan.role && role.one_by_one)
+            };
+            let (mut alone, others): (Vec<Job>, Vec<Job>) = jobs
+                .into_iter()
+                .partition(|job| one_by_one(job) || (has(job, "alone") && !has(job, "background")));
+            let (watches, together): (Vec<Job>, Vec<Job>) =
+                others.into_iter().partition(|job| has(job, "background"));
             // Where nothing runs beside them and no strangers are about, all that they see is their own.
             if watches.is_empty() && !config.settings.shared {
                 alone.iter_mut().for_each(|job| job.plan.settings.exclusive = true);

@@ -17,7 +17,7 @@ MAY = {"batch-one-by-one": {"JSONRPC-RESP-3"}}
 
 def accused(flowproof, command):
     """What a run says is broken, and which flows could not be judged."""
-    words = [flowproof, "--corpus", HERE / "jsonrpc", "test", "jsonrpc", "--exec", command, "--format", "json", "--jobs", "4"]
+    words = [flowproof, "--corpus", HERE / "jsonrpc", "test", "jsonrpc", "--exec", command, "--format", "json", "--jobs", "8"]
     ran = subprocess.run(words, capture_output=True, text=True)
     if ran.returncode not in (0, 1):
         sys.exit(f"{command}: exit code {ran.returncode}\n{ran.stdout}{ran.stderr}")

@@ -51,7 +51,6 @@ METHODS = {"subtract": subtract, "sum": total, "update": update}
 class Server:
     def __init__(self, fault):
         self.fault = fault
-        self.asked = 0
 
     def call(self, method, params):
         if method not in METHODS:
@@ -98,6 +97,7 @@ class Server:
         return answer
 
     async def talk(self, client):
+        asked = 0
         async for text in client:
             try:
                 request = json.loads(text)
@@ -123,8 +123,8 @@ class Server:
                 answer = self.handle(request)
             if answer is None:
                 continue
-            self.asked += 1
-            if self.fault == "forgets-some" and self.asked % 3 == 0:
+            asked += 1
+            if self.fault == "forgets-some" and asked % 3 == 0:
                 continue
             await client.send(json.dumps(answer))
             if self.fault == "answers-twice":

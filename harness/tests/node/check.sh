@@ -28,3 +28,4 @@ done
 node asyncapi.mjs "$flowproof"
 node mermaid.mjs "$flowproof"
 node browser.mjs "$flowproof" ${screenshots:+"$screenshots"}
+node har.mjs "$flowproof"

@@ -247,6 +247,13 @@ fn first_message(client: &Party, kind: &str, at: Time, actual: &Value, rulings: 
 impl Monitor for Handshakes {
     fn observe(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
         let Some((_, from_master)) = sides(seen) else { return };
+        // On live traffic only its first message tells what a client is.
+        let client = if from_master { seen.to } else { seen.from };
+        if let Some(progress) =
+            self.links.get_mut(&seen.link).filter(|known| known.client.name != client.name)
+        {
+            progress.client = client.clone();
+        }
         match &seen.what {
             What::Opened { .. } => {
                 let progress = Progress {

@@ -198,6 +198,10 @@ impl Passing {
             return;
         }
         let to = &seen.to.name;
+        // Where others may talk to the relay, it may be the copy of something that they said.
+        if !self.scope.exclusive {
+            return;
+        }
         if about.iter().any(|said| said.got.contains(&link)) {
             if let Some(twice) = &self.rule.twice {
                 let text = format!("{to} gets this a second time");
@@ -213,9 +217,7 @@ impl Passing {
                 };
                 rulings.broken(strangers, by, at, text, "nothing", actual(value));
             }
-        } else if let Some(unasked) =
-            self.rule.unasked.as_ref().filter(|_| self.scope.exclusive && !self.forgot)
-        {
+        } else if let Some(unasked) = self.rule.unasked.as_ref().filter(|_| !self.forgot) {
             let text = format!("{to} gets what nobody sent");
             rulings.broken(unasked, by, at, text, "what somebody sent", actual(value));
         }

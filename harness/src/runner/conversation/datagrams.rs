@@ -161,12 +161,13 @@ impl Shared {
     /// Makes the waiting datagrams of a stray address those of `link`.
     fn adopt(&mut self, link: usize, stray: usize) {
         let waiting = std::mem::take(&mut self.links[stray].inbox);
+        let deeds = std::mem::take(&mut self.links[stray].deeds);
         let (id, remote) = (self.links[stray].id, self.links[stray].remote);
         self.links[stray].stray = false;
         self.links[stray].stage = Stage::Ended;
         self.links[stray].remote = None;
         let adopted = &mut self.links[link];
-        adopted.received += waiting.len() as u64;
+        adopted.deeds += deeds;
         adopted.inbox.extend(waiting);
         adopted.id = id;
         adopted.remote = remote;
@@ -219,6 +220,9 @@ impl Shared {
 
     /// Sends the greetings that are due.
     pub(super) fn greet_due(&mut self) {
+        if self.greeters.iter().all(|greeter| greeter.next > self.now) {
+            return;
+        }
         let Some(greeting) = self.protocol.greetings.get(&self.plan.settings.edition).cloned() else {
             return;
         };

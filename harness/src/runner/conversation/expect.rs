@@ -16,7 +16,8 @@ use super::{Ending, Shared, Stop};
 use crate::flow::ast::{CloseSpec, Key, Pattern, PatternKind, Payload, Step};
 use crate::flow::format::{pattern_text, payload_text};
 use crate::judge::finding::{Finding, Judge, Ruling};
-use crate::pattern::{Bindings, Bound, Mismatch, json, matches, variable_text};
+use crate::pattern::{self, Bindings, Bound, Mismatch, json, matches, variable_text};
+use crate::runner::plan::Driver;
 
 /// How much longer than its limit a message is waited for, to tell late from missing.
 const GRACE: Duration = Duration::from_millis(750);
@@ -115,35 +116,45 @@ fn fits(expect: &Expect, arrival: &Arrival, bindings: &Bindings) -> Result<Bindi
         }
         (Expect::Payload(payload), arrival) => match (resolve(payload, bindings), arrival) {
             (Payload::Json(pattern), Arrival::Text { json: Ok(value), .. }) => {
-                matches(&pattern, value, bindings)
+                matches(pattern, value, bindings)
             }
             (Payload::Text(pattern), Arrival::Text { text, .. }) => {
-                matches(&pattern, &Value::from(text.as_str()), bindings)
+                matches(pattern, &Value::from(text.as_str()), bindings)
             }
             (Payload::Binary(crate::flow::ast::Bytes::Hex(wanted)), Arrival::Binary(found))
-                if wanted == *found =>
+                if *wanted == *found =>
             {
                 Ok(bindings.clone())
             }
             (Payload::Binary(crate::flow::ast::Bytes::Expression(pattern)), Arrival::Binary(found)) => {
-                as_text(&Some(pattern), found)
+                matches(pattern, &Value::from(String::from_utf8_lossy(found)), bindings)
             }
-            (Payload::Ping(pattern), Arrival::Ping(bytes)) => as_text(&pattern, bytes),
-            (Payload::Pong(pattern), Arrival::Pong(bytes)) => as_text(&pattern, bytes),
+            (Payload::Ping(pattern), Arrival::Ping(bytes)) => as_text(pattern, bytes),
+            (Payload::Pong(pattern), Arrival::Pong(bytes)) => as_text(pattern, bytes),
             _ => Err(whole(expect.describe())),
         },
         _ => Err(whole(expect.describe())),
     }
 }
 
+/// Like [`fits`], for whoever does not ask what differs.
+fn fits_payload(payload: &Payload, arrival: &Arrival, bindings: &Bindings) -> Option<Bindings> {
+    match (resolve(payload, bindings), arrival) {
+        (Payload::Json(pattern), Arrival::Text { json, .. }) => {
+            pattern::fits(pattern, json.as_ref().ok()?, bindings)
+        }
+        _ => fits(&Expect::Payload(payload.clone()), arrival, bindings).ok(),
+    }
+}
+
 /// A payload with a variable from a table put in.
-pub(super) fn resolve(payload: &Payload, bindings: &Bindings) -> Payload {
+pub(super) fn resolve<'a>(payload: &'a Payload, bindings: &'a Bindings) -> &'a Payload {
     if let Payload::Json(Pattern { kind: PatternKind::Variable { name, .. }, .. }) = payload
         && let Some(Bound::Payload(inner)) = bindings.get(&name.text)
     {
-        return inner.clone();
+        return inner;
     }
-    payload.clone()
+    payload
 }
 
 /// True for what nobody has to expect: background traffic, Pings, Pongs, and the end after a Close frame.
@@ -151,9 +162,7 @@ pub(super) fn is_background(arrival: &Arrival, ignoring: &[Payload], bindings: &
     match arrival {
         Arrival::Ping(_) | Arrival::Pong(_) => true,
         Arrival::Closing { .. } | Arrival::Fault(_) | Arrival::Ended => false,
-        _ => {
-            ignoring.iter().any(|payload| fits(&Expect::Payload(payload.clone()), arrival, bindings).is_ok())
-        }
+        _ => ignoring.iter().any(|payload| fits_payload(payload, arrival, bindings).is_some()),
     }
 }
 
@@ -190,16 +199,24 @@ impl Shared {
         since: Option<Time>,
     ) -> Scan {
         for (place, arrived) in self.links[link].inbox.iter().enumerate() {
-            let background = self.is_background(&arrived.what);
-            let stale = background && since.is_some_and(|since| arrived.at < since);
-            if !stale && let Ok(bound) = fits(expect, &arrived.what, bindings) {
+            let bound = match expect {
+                Expect::Payload(payload) => fits_payload(payload, &arrived.what, bindings),
+                _ => fits(expect, &arrived.what, bindings).ok(),
+            };
+            let early = since.is_some_and(|since| arrived.at < since);
+            if let Some(bound) = bound
+                && !(early && self.is_background(&arrived.what))
+            {
                 return Scan::Fits(place, bound);
             }
-            // What was accused already stands in nobody's way, unless it is plainly a failed attempt at this.
-            let aside =
-                background || (arrived.judged && likeness(expect, &arrived.what, bindings) < UNMISTAKABLE);
             // Datagrams have no order: what waits before the one that fits stands in nobody's way.
-            if !aside && !self.links[link].is_datagrams() && self.allowed_at(link, &arrived.what).is_none() {
+            if self.links[link].is_datagrams() {
+                continue;
+            }
+            // What was accused already stands in nobody's way, unless it is plainly a failed attempt at this.
+            let aside = self.is_background(&arrived.what)
+                || (arrived.judged && likeness(expect, &arrived.what, bindings) < UNMISTAKABLE);
+            if !aside && self.allowed_at(link, &arrived.what).is_none() {
                 return Scan::Blocked(place);
             }
         }
@@ -210,8 +227,8 @@ impl Shared {
         let ends = (self.links[link].watched, self.links[link].played);
         self.allowed.iter().enumerate().filter(|(_, allowed)| allowed.link_of == ends).find_map(
             |(place, allowed)| {
-                let expect = Expect::Payload(allowed.payload.clone());
-                fits(&expect, arrival, &allowed.bindings.borrow()).ok().map(|bound| (place, bound))
+                let bound = fits_payload(&allowed.payload, arrival, &allowed.bindings.borrow());
+                bound.map(|bound| (place, bound))
             },
         )
     }
@@ -423,6 +440,17 @@ fn mismatch(
     fail(shared, scope, step, accused, message, with_values(expect, scope), arrived.what.value())
 }
 
+/// How it ends when `participant` was told to do something, has done nothing since, and nobody promised that it takes
+/// stimuli.
+pub(super) fn not_driven(shared: &Shared, participant: usize) -> Option<Stop> {
+    let idle = shared.stimulated.is_some_and(|told| told == (participant, shared.deeds_of(participant)));
+    let guess = shared.plan.settings.driver == Driver::Perhaps;
+    let name = &shared.cast[participant].name;
+    (idle && guess).then(|| {
+        Stop::Other(Ending::NotDriven(format!("needs a driver: {name} did not act on its stimulus")))
+    })
+}
+
 /// Nothing came that fits. The nearest miss among the background traffic tells wrong content from silence.
 fn missing(
     shared: &mut Shared,
@@ -432,13 +460,8 @@ fn missing(
     step: &Step,
     since: Option<Time>,
 ) -> Stop {
-    if let Some((participant, heard)) = shared.stimulated
-        && shared.links[link].watched == participant
-        && shared.received_from(participant) == heard
-        && scope.driver_is_a_guess(shared)
-    {
-        let name = &shared.cast[participant].name;
-        return Stop::Other(Ending::NotDriven(format!("needs a driver: {name} did not act on its stimulus")));
+    if let Some(stop) = not_driven(shared, shared.links[link].watched) {
+        return stop;
     }
     let mut nearest: Option<(f64, usize)> = None;
     for (place, arrived) in shared.links[link].inbox.iter().enumerate() {

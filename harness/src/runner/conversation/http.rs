@@ -8,11 +8,11 @@ use std::rc::Rc;
 use flowproof_reference::machine::{Request, Response, Time};
 use serde_json::{Map, Value};
 
-use super::expect::{Expect, expect, fail, resolve};
+use super::expect::{Expect, expect, fail, not_driven, resolve};
 use super::link::{Arrival, Stage};
 use super::steps::Scope;
 use super::task::wait_for;
-use super::{Ending, Output, Shared, Stop};
+use super::{Output, Shared, Stop};
 use crate::flow::ast::{Payload, Step, StepKind};
 use crate::flow::format::pattern_text;
 use crate::judge::schema;
@@ -172,14 +172,10 @@ pub(super) async fn await_request(
     let found = wait_for(shared, Some(until), |shared| shared.asked[sender].front().copied()).await;
     let Some(link) = found else {
         let shared = &mut *shared.borrow_mut();
-        let name = shared.cast[sender].name.clone();
-        if shared.stimulated.as_ref().is_some_and(|(one, _)| *one == sender)
-            && scope.driver_is_a_guess(shared)
-        {
-            return Err(Stop::Other(Ending::NotDriven(format!(
-                "needs a driver: {name} did not act on its stimulus"
-            ))));
+        if let Some(stop) = not_driven(shared, sender) {
+            return Err(stop);
         }
+        let name = shared.cast[sender].name.clone();
         let message = format!("{name} made no HTTP request");
         let wanted = Expect::Payload(payload.clone()).describe();
         return Err(fail(shared, scope, step, scope.accused(step), message, wanted, Value::Null));
@@ -219,7 +215,7 @@ fn made_body(
     body: Option<&Payload>,
 ) -> Result<Option<(Vec<u8>, bool)>, Stop> {
     let Some(body) = body else { return Ok(None) };
-    let body = resolve(body, &scope.bindings.borrow());
+    let body = resolve(body, &scope.bindings.borrow()).clone();
     match &body {
         Payload::Json(pattern) => {
             let mut bindings = scope.bindings.borrow().clone();
@@ -345,7 +341,7 @@ impl Found {
 
     fn body(&mut self, payload: Option<&Payload>, bytes: &[u8]) {
         let Some(payload) = payload else { return };
-        match resolve(payload, &self.bindings) {
+        match resolve(payload, &self.bindings).clone() {
             Payload::Json(pattern) => match json::parse(bytes) {
                 Ok(value) => self.check("body", &pattern, &value),
                 Err(_) => {

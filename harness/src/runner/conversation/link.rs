@@ -146,8 +146,8 @@ pub(super) struct Link {
     pub(super) shut: bool,
     /// It carries one plain HTTP request and its answer.
     pub(super) plain: bool,
-    /// How much ever arrived.
-    pub(super) received: u64,
+    /// How much ever arrived that is not background traffic.
+    pub(super) deeds: u64,
     /// For datagrams: the address at the other end, once it is known.
     pub(super) remote: Option<SocketAddr>,
     /// For datagrams: from an address of the party under test that no participant stands for yet.
@@ -171,7 +171,7 @@ impl Link {
             unwritten: 0,
             shut: false,
             plain: false,
-            received: 0,
+            deeds: 0,
             remote: None,
             stray: false,
         }
@@ -186,7 +186,7 @@ impl Link {
     /// is none such: then nobody keeps up with what arrives.
     #[must_use]
     pub(super) fn push(&mut self, arrived: Arrived, forgettable: impl Fn(&Arrival) -> bool) -> bool {
-        self.received += 1;
+        self.deeds += u64::from(!forgettable(&arrived.what));
         let heavy = arrived.what.weight() > HEAVY;
         self.inbox.push_back(arrived);
         while self.inbox.len() > INBOX_LIMIT

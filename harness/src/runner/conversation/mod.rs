@@ -195,7 +195,8 @@ pub(crate) struct Shared {
     missed: usize,
     /// The target was seen to serve in this flow.
     serves: bool,
-    /// Who was told to do something last, and how many messages it had sent by then.
+    /// Who was told to do something last, and how many messages beside the background traffic it had sent by
+    /// then.
     stimulated: Option<(usize, u64)>,
     /// Programs under test that have ended, and whether they say that all went well.
     exits: BTreeMap<usize, bool>,
@@ -481,9 +482,9 @@ impl Shared {
         (self.received > FLOOD).then_some(Ending::Flooded(text))
     }
 
-    /// Messages of a participant under test, on all its connections.
-    fn received_from(&self, participant: usize) -> u64 {
-        self.links.iter().filter(|link| link.watched == participant).map(|link| link.received).sum()
+    /// Messages of a participant under test that are not background traffic, on all its connections.
+    fn deeds_of(&self, participant: usize) -> u64 {
+        self.links.iter().filter(|link| link.watched == participant).map(|link| link.deeds).sum()
     }
 
     /// How the harness's ends read.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use flowproof_reference::machine::{Message, Request, Response, Time};
 use serde_json::Value;
 
-use super::expect::{self, Allowed, Expect, Scan, Window, expect, fail, resolve, seconds};
+use super::expect::{self, Allowed, Expect, Scan, Window, expect, fail, not_driven, resolve, seconds};
 use super::http;
 use super::link::{Arrival, Link, Stage};
 use super::task::{Task, all, wait_for};
@@ -22,7 +22,7 @@ use crate::flow::format::pattern_text;
 use crate::judge::finding::{Finding, Judge, Ruling};
 use crate::monitor::What;
 use crate::pattern::{Bindings, Bound, generate, json as text_json, matches, text_from, text_of};
-use crate::runner::plan::{Driver, Participant, Plan};
+use crate::runner::plan::{Participant, Plan};
 use crate::runner::stimulus::Stimulus;
 
 /// Bytes that may wait for a slow network before we stop sending for a while.
@@ -102,11 +102,6 @@ impl Scope {
         };
         let place = *self.names.get(&name.text)?.first()?;
         shared.cast[place].under_test.then(|| shared.cast[place].name.clone())
-    }
-
-    /// True when nobody promised that the client under test takes stimuli.
-    pub(super) fn driver_is_a_guess(&self, shared: &Shared) -> bool {
-        shared.plan.settings.driver == Driver::Perhaps
     }
 
     fn members(&self, name: &Name) -> Result<Vec<usize>, Stop> {
@@ -300,7 +295,7 @@ async fn arrow(
     let mut at = shared.borrow().now;
     let (from, to) = (scope.members(from)?, scope.members(to)?);
     // A table may hold whole requests and answers.
-    let from_table = resolve(payload, &scope.bindings.borrow());
+    let from_table = resolve(payload, &scope.bindings.borrow()).clone();
     let payload = if http::is_http(&from_table) { &from_table } else { payload };
     for sender in &from {
         for receiver in &to {
@@ -521,7 +516,7 @@ impl Shared {
     }
 
     fn transmit(&mut self, scope: &Scope, step: &Step, link: usize, payload: &Payload) -> Result<(), Stop> {
-        let payload = resolve(payload, &scope.bindings.borrow());
+        let payload = resolve(payload, &scope.bindings.borrow()).clone();
         let flow_error = |error: crate::pattern::Ungeneratable| scope.broken_flow(step, error);
         let mut text_of = |pattern: &Pattern| {
             text_from(pattern, &mut scope.bindings.borrow_mut(), &mut self.rng).map_err(flow_error)
@@ -1292,6 +1287,10 @@ async fn either(
         let first = branches.first().and_then(|branch| branch.block.steps.first()).unwrap_or(step);
         let accused = if step.cites.is_empty() { scope.accused(first) } else { scope.accused(step) };
         let shared = &mut *shared.borrow_mut();
+        let mut awaited = guards.iter().filter_map(|guard| guard.awaits(shared));
+        if let Some(stop) = awaited.find_map(|participant| not_driven(shared, participant)) {
+            return Err(stop);
+        }
         let expected: Vec<String> = guards.iter().map(Guard::describe).collect();
         let found = guards.iter().find_map(|guard| guard.in_the_way(shared, scope)).unwrap_or(Value::Null);
         let message = "none of the allowed reactions was seen".to_owned();
@@ -1341,6 +1340,15 @@ impl Guard {
     fn until(&self) -> Option<Time> {
         match self {
             Guard::Silence { until, .. } | Guard::Time(until) => Some(*until),
+            _ => None,
+        }
+    }
+
+    /// Who has to send something for it to hold.
+    fn awaits(&self, shared: &Shared) -> Option<usize> {
+        match self {
+            Guard::Arrives { link, .. } => Some(shared.links[*link].watched),
+            Guard::Asks(one) => Some(*one),
             _ => None,
         }
     }
@@ -1544,7 +1552,7 @@ fn does(
         order.with =
             generate(with, &mut bindings, &mut shared.rng).map_err(|error| scope.broken_flow(step, error))?;
     }
-    shared.stimulated = Some((one, shared.received_from(one)));
+    shared.stimulated = Some((one, shared.deeds_of(one)));
     shared.last_cause = shared.now;
     shared.outputs.push_back(Output::Stimulus(one, order));
     Ok(())
