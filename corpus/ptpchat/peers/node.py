@@ -298,7 +298,8 @@ class Node:
             if "long-patience" in self.variants:
                 patience = 120.0
             if silent > patience and not peer.configured:
-                self.peers = {key: one for key, one in self.peers.items() if one is not peer}
+                if self.fault != "stale-listed":
+                    self.peers = {key: one for key, one in self.peers.items() if one is not peer}
                 return
             self.hello(peer.address)
             rounds += 1

@@ -30,7 +30,7 @@ ROUTING_EVERY = 3.0
 
 VARIANTS = "answer-hello keep-alive names one-write-a-byte routing-once string-hops strict".split()
 FAULTS = """ack-again-not ack-join close-on-bad-json close-on-empty deaf-after-bad-field double-flood drop-extra flood-back
-    forgets-flood hello-once-late hops-of-two little-endian long-length lowers-flood lower-ttl-not no-ack-message no-hello
+    forgets-flood hello-once-late hops-of-two little-endian lowers-flood lower-ttl-not no-ack-message no-hello
     no-nack only-version-4 one-read-one-frame routing-keeps-gone sender-missing text-hops ttl-of-hello""".split()
 NEEDED = {
     "JOIN": ["channel_id"], "LEAVE": ["channel_id"], "CHANNEL": ["channel_id", "members"],
@@ -69,8 +69,7 @@ class Link:
     def send(self, message):
         body = json.dumps(message, ensure_ascii=False, indent=None if message["msg_type"] == "ACK" else 1).encode()
         order = "little" if self.node.fault == "little-endian" else "big"
-        length = len(body) + (self.node.fault == "long-length")
-        data = length.to_bytes(4, order) + body
+        data = len(body).to_bytes(4, order) + body
         if self.writer.is_closing():
             return
         if "one-write-a-byte" in self.node.variants:

@@ -290,6 +290,21 @@ impl PeerProcess {
         known: &[String],
         startup: Duration,
     ) -> Result<PeerProcess, StartError> {
+        let mut tries = 1;
+        loop {
+            match PeerProcess::start_once(command, known, startup).await {
+                // Somebody else had the port just then; it may have been us, who looked whether it was taken.
+                Err(StartError::Ended { output, .. }) if tries < 5 && says_in_use(&output) => tries += 1,
+                started => return started,
+            }
+        }
+    }
+
+    async fn start_once(
+        command: &str,
+        known: &[String],
+        startup: Duration,
+    ) -> Result<PeerProcess, StartError> {
         let told = command.contains("{port}");
         let port = free_datagram_port().map_err(StartError::Port)?;
         let command = command

@@ -794,11 +794,11 @@ async fn accept(
     who: usize,
     options: &ConnectOptions,
 ) -> Result<(), Stop> {
+    let known = shared.borrow().links.iter().any(|link| link.watched == who);
     let until = {
         let shared = shared.borrow();
         let settings = &shared.plan.settings;
         // A program that was just started may take its time to connect for the first time.
-        let known = shared.links.iter().any(|link| link.watched == who);
         let patience =
             shared.now + if known { settings.timeout } else { settings.timeout.max(settings.startup) };
         // A `within` may be more patient than the run.
@@ -812,11 +812,13 @@ async fn accept(
     let name = shared.cast[who].name.clone();
     let Some(link) = found else {
         let message = format!("{name} did not connect");
+        // Of one that never came nothing is known, not even that it tried.
+        let accused = if known { scope.accused(step) } else { Vec::new() };
         return Err(fail(
             shared,
             scope,
             step,
-            scope.accused(step),
+            accused,
             message,
             "a connection".to_owned(),
             Value::Null,
