@@ -103,9 +103,12 @@ pub fn generate(pattern: &Pattern, bindings: &mut Bindings, rng: &mut Rng) -> Re
                     Key::Variable(name) => variable_text(&name.text, bindings)?,
                 };
                 let value = generate(&member.value, bindings, rng)?;
-                if object.insert(key.clone(), value).is_some() {
+                // A variable may stand for the name of a member on purpose, and replaces it.
+                let twice = object.contains_key(&key) && matches!(member.key, Key::Text(..));
+                if twice {
                     return Err(Ungeneratable::Twice(key));
                 }
+                object.insert(key, value);
             }
             Value::Object(object)
         }

@@ -337,7 +337,8 @@ fn unreached(job: &Job, reason: String) -> FlowResult {
     not_run(job, Verdict::Inconclusive, reason)
 }
 
-/// So many workers take jobs until none is left. One that panics takes only its own flow with it.
+/// So many workers take jobs until none is left. One that panics takes only its own flow with it. The few flows that
+/// did not go well while the machine was busy are looked at once more at the end, one by one.
 fn crowd(
     config: &RunConfig,
     board: &Board,
@@ -349,10 +350,11 @@ fn crowd(
     let workers = workers.clamp(1, jobs.len().max(1));
     board.queue.lock().unwrap_or_else(PoisonError::into_inner).extend(jobs);
     let (results, finished) = mpsc::channel();
+    let put_aside: Mutex<Vec<(Job, FlowResult)>> = Mutex::default();
     std::thread::scope(|scope| {
         for _ in 0..workers {
             let results = results.clone();
-            let run_one = &run_one;
+            let (run_one, put_aside) = (&run_one, &put_aside);
             scope.spawn(move || {
                 let mut server = None;
                 loop {
@@ -362,6 +364,13 @@ fn crowd(
                         Some((verdict, reason)) => not_run(&job, verdict, reason),
                         None => guarded(config, board, &job, &mut server, run_one),
                     };
+                    if result.doubtful {
+                        let mut aside = put_aside.lock().unwrap_or_else(PoisonError::into_inner);
+                        if aside.len() < LOOKS_ALONE {
+                            aside.push((job, result));
+                            continue;
+                        }
+                    }
                     if result.verdict == Verdict::Fail {
                         board.failed.store(true, Ordering::Relaxed);
                     }
@@ -376,6 +385,22 @@ fn crowd(
             done(index, result);
         }
     });
+    let mut server = None;
+    for (mut job, before) in put_aside.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        job.plan.settings.seed = job.plan.settings.seed.wrapping_add(2 * AGAIN);
+        let result = match not_begun(config, board) {
+            Some(_) => before,
+            None => {
+                let mut alone = guarded(config, board, &job, &mut server, &run_one);
+                alone.only_as(&before, &config.protocol.catalogue);
+                alone
+            }
+        };
+        if result.verdict == Verdict::Fail {
+            board.failed.store(true, Ordering::Relaxed);
+        }
+        done(job.index, result);
+    }
 }
 
 /// Why no further flow begins.
@@ -463,6 +488,9 @@ fn in_memory(config: &RunConfig, plan: &Plan, sinner: Option<&Sinner>) -> FlowRe
     }
 }
 
+/// So many flows that did not go well on a busy machine are looked at alone: more are no accident.
+const LOOKS_ALONE: usize = 8;
+
 /// What a second try adds to the seed.
 const AGAIN: u64 = 1 << 32;
 
@@ -526,6 +554,7 @@ fn network_flow(
     } else {
         again.only_as(&result, &config.protocol.catalogue);
     }
+    again.doubtful = true;
     again
 }
 

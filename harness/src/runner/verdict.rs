@@ -69,6 +69,9 @@ pub struct FlowResult {
     /// Set when a repeated flow did not always end alike: fails 7 of 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub racy: Option<String>,
+    /// The machine was busy both times that the flow was tried: a look at it alone may show another end.
+    #[serde(skip)]
+    pub doubtful: bool,
 }
 
 impl FlowResult {
@@ -86,6 +89,7 @@ impl FlowResult {
             took: Duration::ZERO,
             heard: false,
             racy: None,
+            doubtful: false,
         }
     }
 
@@ -175,6 +179,7 @@ impl FlowResult {
             took: outcome.took,
             heard: outcome.heard,
             racy: None,
+            doubtful: false,
         }
     }
 }

@@ -814,15 +814,7 @@ async fn accept(
         let message = format!("{name} did not connect");
         // Of one that never came nothing is known, not even that it tried.
         let accused = if known { scope.accused(step) } else { Vec::new() };
-        return Err(fail(
-            shared,
-            scope,
-            step,
-            accused,
-            message,
-            "a connection".to_owned(),
-            Value::Null,
-        ));
+        return Err(fail(shared, scope, step, accused, message, "a connection".to_owned(), Value::Null));
     };
     shared.current[who] = Some(link);
     let target = shared.links[link].target.clone();
