@@ -194,13 +194,13 @@ fn mistakes_in_the_settings_have_their_place_and_a_hint() {
         file,
         "from = \"client\"",
         "from = \"cleint\"",
-        &["protocol.toml:52:8", "there is no role `cleint`", "did you mean `client`?"],
+        &["protocol.toml:49:8", "there is no role `cleint`", "did you mean `client`?"],
     );
     check_mistake(
         file,
         "requirement = \"CHAT-HELLO-2\"",
         "requirement = \"CHAT-HELO-2\"",
-        &["protocol.toml:56:15", "there is no requirement `CHAT-HELO-2`", "did you mean `CHAT-HELLO-2`?"],
+        &["protocol.toml:53:15", "there is no requirement `CHAT-HELO-2`", "did you mean `CHAT-HELLO-2`?"],
     );
     check_mistake(
         file,
@@ -212,13 +212,13 @@ fn mistakes_in_the_settings_have_their_place_and_a_hint() {
         file,
         "schema = \"hello.json\"",
         "schema = \"helo.json\"",
-        &["protocol.toml:55:10", "there is no file schema/helo.json", "did you mean `hello.json`?"],
+        &["protocol.toml:52:10", "there is no file schema/helo.json", "did you mean `hello.json`?"],
     );
     check_mistake(
         file,
         "when = '{\"type\": \"hello\"}'",
         "when = '{\"type\": hello}'",
-        &["protocol.toml:54:18", "expected a pattern, found `hello`", "a text stands in quotes"],
+        &["protocol.toml:51:18", "expected a pattern, found `hello`", "a text stands in quotes"],
     );
     check_mistake(
         file,
@@ -257,15 +257,15 @@ fn mistakes_in_the_rules_have_their_place_and_a_hint() {
         file,
         "kind = \"answered\"",
         "kind = \"answerd\"",
-        &["rules.toml:7:8", "there is no kind of rule `answerd`", "did you mean `answered`?"],
+        &["rules.toml:8:8", "there is no kind of rule `answerd`", "did you mean `answered`?"],
     );
-    check_mistake(file, "answer = '{", "answer = '{{", &["rules.toml:11:12"]);
+    check_mistake(file, "answer = '{", "answer = '{{", &["rules.toml:12:12"]);
     check_mistake(
         file,
         "within = \"1s\"",
         "field = \"/id\"",
         &[
-            "rules.toml:12:9",
+            "rules.toml:13:9",
             "`field` means nothing to a rule of kind `answered`",
             "such a rule has: answer, within",
         ],
@@ -274,26 +274,26 @@ fn mistakes_in_the_rules_have_their_place_and_a_hint() {
         file,
         "is = '{\"type\": \"hello\"}'",
         "",
-        &["rules.toml:18:8", "a rule of kind `first` needs `is`", "add: is = ..."],
+        &["rules.toml:19:8", "a rule of kind `first` needs `is`", "add: is = ..."],
     );
     check_mistake(
         file,
         "within = \"1s\"",
         "within = \"soon\"",
-        &["rules.toml:12:10", "durations are written 500ms"],
+        &["rules.toml:13:10", "durations are written 500ms"],
     );
-    check_mistake(file, "to = \"server\"", "to = \"sever\"", &["rules.toml:9:6", "did you mean `server`?"]);
+    check_mistake(file, "to = \"server\"", "to = \"sever\"", &["rules.toml:10:6", "did you mean `server`?"]);
     check_mistake(
         file,
         "twice = \"CHAT-HELLO-1\"",
         "twice = \"CHAT-HELLO-9\"",
-        &["rules.toml:13:9", "there is no requirement"],
+        &["rules.toml:14:9", "there is no requirement"],
     );
     check_mistake(
         file,
         "requirement = \"CHAT-HELLO-2\"",
         "requirment = \"CHAT-HELLO-2\"",
-        &["rules.toml:17:1", "did you mean `requirement`?"],
+        &["rules.toml:18:1", "did you mean `requirement`?"],
     );
 }
 
@@ -371,7 +371,7 @@ fn several_mistakes_are_told_at_once() {
         let text = files.get_mut(file).expect("it is there");
         *text = text.replacen(good, bad, 1);
     }
-    check_folder(&files, &["rules.toml:18:8", "schema/welcome.json:1:1"]);
+    check_folder(&files, &["rules.toml:19:8", "schema/welcome.json:1:1"]);
 }
 
 #[test]
