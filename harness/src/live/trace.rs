@@ -11,9 +11,9 @@ use thiserror::Error;
 
 /// The version of the format that is written, and read.
 pub const VERSION: u32 = 1;
-/// The longest line that is read, in bytes: the largest message that the proxy looks into, each byte of it written as
-/// `\u0000` is.
-const LINE_LIMIT: usize = 6 * (64 << 20) + (64 << 10);
+/// The longest line that is read, in bytes: a message of 64 MiB in hexadecimal digits fits, or one of 16 MiB each byte of
+/// which is written as `\u0000` is.
+const LINE_LIMIT: usize = 160 << 20;
 
 /// The first line of a trace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
