@@ -45,7 +45,7 @@ pub fn matches(pattern: &Pattern, value: &Value, bindings: &Bindings) -> Result<
     if matcher.differing == 0 { Ok(matcher.bindings) } else { Err(matcher.mismatches) }
 }
 
-/// Like [`matches`], for whoever does not ask what differs.
+/// Like [`matches()`], for whoever does not ask what differs.
 pub fn fits(pattern: &Pattern, value: &Value, bindings: &Bindings) -> Option<Bindings> {
     let mut matcher = Matcher::new(bindings.clone(), true);
     matcher.check(pattern, value, &Path::Whole);

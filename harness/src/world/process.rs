@@ -217,6 +217,7 @@ pub struct ServerProcess {
     pub process: Arc<Mutex<Process>>,
     /// Where it listens.
     pub address: SocketAddr,
+    _port: Port,
 }
 
 impl ServerProcess {
@@ -235,14 +236,15 @@ impl ServerProcess {
     }
 
     fn start_once(command: &str, startup: Duration, stop: &AtomicBool) -> Result<ServerProcess, StartError> {
-        let port = free_port().map_err(StartError::Port)?;
+        let held = free_port().map_err(StartError::Port)?;
+        let port = held.number;
         let command = command.replace("{port}", &port.to_string());
         let mut process = Process::start(&command)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let until = Instant::now() + startup;
         loop {
             if listens(address) {
-                return Ok(ServerProcess { process: Arc::new(Mutex::new(process)), address });
+                return Ok(ServerProcess { process: Arc::new(Mutex::new(process)), address, _port: held });
             }
             if let Some(status) = process.exit_status() {
                 // Its output may still be on its way through the pipe.
@@ -344,28 +346,71 @@ fn says_in_use(output: &str) -> bool {
     ["in use", "eaddrinuse"].iter().any(|words| output.contains(words))
 }
 
+/// A port that is given to a program under test. Other runs of flowproof on this machine give it to nobody meanwhile:
+/// theirs would be asked in place of ours, or ours in place of theirs.
+#[derive(Debug)]
+struct Port {
+    number: u16,
+    /// Held at an address of the loopback that nobody uses, for datagrams: the program's own port stays free.
+    _sign: Option<UdpSocket>,
+}
+
+/// Where ports in use are signed for.
+const SIGNED_AT: Ipv4Addr = Ipv4Addr::new(127, 86, 75, 31);
+
+impl Port {
+    /// None when another run has it.
+    fn sign(number: u16) -> Option<Port> {
+        match UdpSocket::bind((SIGNED_AT, number)) {
+            Ok(sign) => Some(Port { number, _sign: Some(sign) }),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => None,
+            // Not every system has more than one address of its own.
+            Err(_) => Some(Port { number, _sign: None }),
+        }
+    }
+}
+
 /// A port that is free, and that was not handed out before: the one who was given it may not listen yet. It lies below
 /// those that systems give to outgoing connections, which could take it in the meantime.
-fn free_port() -> io::Result<u16> {
+fn free_port() -> io::Result<Port> {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     for _ in 0..200 {
         // Keys of hashers are random, and differ between processes.
-        let port = 10_000 + (RandomState::new().hash_one(given.len()) % 20_000) as u16;
-        if !given.contains(&port) && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        let number = 10_000 + (RandomState::new().hash_one(given.len()) % 20_000) as u16;
+        if given.contains(&number) {
+            continue;
+        }
+        let Some(port) = Port::sign(number) else { continue };
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
             // After very many programs, old ports may be given again.
             if given.len() > 10_000 {
                 given.clear();
             }
-            given.insert(port);
+            given.insert(number);
             return Ok(port);
         }
     }
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    let number = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+    Ok(Port { number, _sign: None })
 }
 
 /// True when somebody takes connections there. Where nobody does, the system may connect a socket to itself.
 fn listens(address: SocketAddr) -> bool {
     let connected = TcpStream::connect_timeout(&address, Duration::from_millis(500));
     connected.is_ok_and(|stream| stream.local_addr().is_ok_and(|own| own != address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_given_to_one_run_at_a_time() {
+        let port = free_port().expect("some port is free");
+        assert!(port._sign.is_none() || Port::sign(port.number).is_none());
+        let number = port.number;
+        drop(port);
+        assert!(Port::sign(number).is_some());
+    }
 }
