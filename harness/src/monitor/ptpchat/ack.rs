@@ -7,7 +7,7 @@ use flowproof_reference::machine::Time;
 use serde_json::Value;
 
 use super::{Message, ends, message, same_id};
-use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen};
+use crate::monitor::{Monitor, MonitorConfig, NotJson, Party, Rulings, Seen, What};
 
 /// The verbs that are acknowledged.
 const ACKNOWLEDGED: [&str; 5] = ["MESSAGE", "GETCERTIFICATE", "CERTIFICATE", "GETKEY", "KEY"];
@@ -63,7 +63,15 @@ impl Acks {
             (None, None) => sent.from == to,
             _ => false,
         };
-        if let Some(sent) = self.sent.iter().find(same) {
+        let alike: Vec<&Sent> = self.sent.iter().filter(same).collect();
+        let own = alike.iter().find(|sent| sent.from == to && sent.to == from);
+        let own = own.or_else(|| alike.iter().find(|sent| sent.from == to)).copied();
+        // Of two messages with one id nobody can say which was acknowledged.
+        let several = alike.iter().any(|sent| sent.from != alike[0].from || sent.to != alike[0].to);
+        if own.is_none() && several {
+            return;
+        }
+        if let Some(sent) = own.or(alike.first().copied()) {
             if sent.from != to {
                 let message = format!("a message from {} was acknowledged to {to}", sent.from);
                 rulings.broken(
@@ -137,7 +145,15 @@ impl Acks {
 
 impl Monitor for Acks {
     fn observe(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
-        let Some(said) = message(&seen.what) else { return };
+        let Some(said) = message(&seen.what) else {
+            // What readers read differently may have been a message.
+            if let (What::Text { json: Err(NotJson::BeyondUs), .. }, Some((from, _))) =
+                (&seen.what, ends(seen))
+            {
+                self.verbs.entry(from).or_default().insert(String::new());
+            }
+            return;
+        };
         if seen.from.under_test && said.verb == "ACK" {
             self.acknowledged(seen, &said, rulings);
         }
