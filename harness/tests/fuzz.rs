@@ -96,7 +96,16 @@ fn finds(name: &str, sinner: &str, most: usize) {
 
 /// Faults that nobody sees who only says what a flow says, and how many messages show them.
 const HIDDEN: &[(&str, &[(&str, usize)])] = &[
-    ("clusterio", &[]),
+    (
+        "clusterio",
+        &[
+            ("dies-on-malformed", 1),
+            ("dies-on-wire-error", 1),
+            ("master-ignores-close", 2),
+            ("serves-unregistered", 2),
+            ("slave-wants-successors", 3),
+        ],
+    ),
     (
         "cow",
         &[
@@ -117,8 +126,26 @@ const HIDDEN: &[(&str, &[(&str, usize)])] = &[
             ("dies-of-wrong-shape", 1),
         ],
     ),
-    ("polfan", &[]),
-    ("ptpchat", &[]),
+    (
+        "polfan",
+        &[
+            ("closes-after-error", 1),
+            ("errors-for-all", 2),
+            ("errors-without-ref", 1),
+            ("events-as-commands", 2),
+            ("keeps-null-refs", 2),
+        ],
+    ),
+    (
+        "ptpchat",
+        &[
+            ("deaf-after-bad-input", 1),
+            ("dies-of-bad-field", 1),
+            ("dies-of-bad-head", 1),
+            ("dies-of-channel", 1),
+            ("dies-of-malformed", 1),
+        ],
+    ),
 ];
 
 fn finds_all(name: &str) {

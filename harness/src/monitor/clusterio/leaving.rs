@@ -68,6 +68,8 @@ impl Leavings {
         if matches!(message.kind, "hello" | "ready" | "register_slave" | "register_control") {
             // Out of their order, or a second time, they may end a link.
             let early = message.kind == "ready" && !side.handshake.contains("hello");
+            let version = message.data.get("version").is_some_and(Value::is_string);
+            side.strange |= message.kind == "hello" && !version;
             side.strange |= message.seq.is_none() || side.ready || early;
             side.strange |= !side.handshake.insert(message.kind.to_owned());
             side.ready |= message.kind == "ready" && message.data.is_empty() && from.role == "master";

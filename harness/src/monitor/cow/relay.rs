@@ -240,7 +240,9 @@ impl Relay {
         if let Some(claimed) = value.get("sender").and_then(peer_id)
             && line.id.as_ref() != Some(&claimed)
         {
-            return if self.owner(&claimed).is_some() { Kind::Forged } else { Kind::Unclear };
+            // One that has said what may end its connection may be there no longer.
+            let there = |owner| self.lines.get(&owner).is_some_and(|line| !line.unclear && !line.deaf);
+            return if self.owner(&claimed).is_some_and(there) { Kind::Forged } else { Kind::Unclear };
         }
         match value.get("target") {
             None | Some(Value::Null) => Kind::All,
@@ -563,9 +565,11 @@ impl Relay {
     }
 
     /// The message that was sent and is delivered now, and whether it is certain whose it is. Where several say the same,
-    /// it is one that is owed here, then one that may come here, then one of which nothing is known.
+    /// it is one that is owed here, then one that may come here, then one of which nothing is known, then one that was
+    /// sent before the receiver came.
     fn find(&self, link: LinkId, text: &str, value: Option<&Value>) -> Option<(usize, bool)> {
         let first = self.sent.front()?.number;
+        let since = self.lines.get(&link).map_or(0, |line| line.since);
         let at = |number: &u64| usize::try_from(number - first).ok().filter(|place| *place < self.sent.len());
         let of_hash = |hash: u64| self.by_text.get(&hash).into_iter().flatten().filter_map(at);
         // What readers read differently was sent as a text, and is known again by it alone.
@@ -585,15 +589,16 @@ impl Relay {
                 _ => false,
             };
             match sent.delivered.contains_key(&link) {
-                _ if !here => 4,
-                true => 3,
+                _ if !here => 5,
+                true => 4,
                 false if sent.owed.contains(&link) => 0,
-                false => 1,
+                false if sent.number > since => 1,
+                false => 3,
             }
         };
         let best = all.iter().map(&rank).min()?;
         let mut places = all.iter().copied().filter(|place| rank(place) == best);
-        let place = if best < 3 { places.next() } else { places.next_back() }?;
+        let place = if best < 4 { places.next() } else { places.next_back() }?;
         let sender = self.sent[place].sender;
         Some((place, all.iter().all(|other| self.sent[*other].sender == sender)))
     }

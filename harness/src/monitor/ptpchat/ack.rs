@@ -11,6 +11,8 @@ use crate::monitor::{Monitor, MonitorConfig, NotJson, Party, Rulings, Seen, What
 
 /// The verbs that are acknowledged.
 const ACKNOWLEDGED: [&str; 5] = ["MESSAGE", "GETCERTIFICATE", "CERTIFICATE", "GETKEY", "KEY"];
+/// Stands for the verb of what readers read differently.
+const UNREAD: &str = "";
 /// Messages that are remembered; more are sent only by what floods.
 const REMEMBERED: usize = 4096;
 
@@ -68,7 +70,9 @@ impl Acks {
         let own = own.or_else(|| alike.iter().find(|sent| sent.from == to)).copied();
         // Of two messages with one id nobody can say which was acknowledged.
         let several = alike.iter().any(|sent| sent.from != alike[0].from || sent.to != alike[0].to);
-        if own.is_none() && several {
+        // Nor whether it was for something that we cannot read ourselves.
+        let unread = self.verbs.get(&to).is_some_and(|verbs| verbs.contains(UNREAD));
+        if own.is_none() && (several || unread) {
             return;
         }
         if let Some(sent) = own.or(alike.first().copied()) {
@@ -150,7 +154,7 @@ impl Monitor for Acks {
             if let (What::Text { json: Err(NotJson::BeyondUs), .. }, Some((from, _))) =
                 (&seen.what, ends(seen))
             {
-                self.verbs.entry(from).or_default().insert(String::new());
+                self.verbs.entry(from).or_default().insert(UNREAD.to_owned());
             }
             return;
         };

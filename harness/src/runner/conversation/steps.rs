@@ -50,8 +50,6 @@ pub(super) struct Scope {
     pub(super) astray: bool,
 }
 
-/// How long a flow that went astray waits for what may never come.
-const ASTRAY_PATIENCE: Duration = Duration::from_millis(200);
 /// So many things that did not come teach it not to wait much.
 const ASTRAY_MISSES: usize = 8;
 /// How long it waits from then on.
@@ -75,7 +73,7 @@ impl Scope {
         if !self.astray {
             timeout
         } else if shared.missed < ASTRAY_MISSES {
-            timeout.min(ASTRAY_PATIENCE)
+            timeout.min(shared.plan.settings.astray)
         } else {
             timeout.min(ASTRAY_IMPATIENCE)
         }
