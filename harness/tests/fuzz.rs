@@ -101,7 +101,7 @@ const HIDDEN: &[(&str, &[(&str, usize)])] = &[
         &[
             ("dies-on-malformed", 1),
             ("dies-on-wire-error", 1),
-            ("master-ignores-close", 2),
+            ("master-wants-successors", 3),
             ("serves-unregistered", 2),
             ("slave-wants-successors", 3),
         ],

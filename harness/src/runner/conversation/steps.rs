@@ -1545,8 +1545,14 @@ fn does(
     let mut order = Stimulus { does: stimulus.to_owned(), with: Value::Null };
     if let Some(with) = with {
         let mut bindings = scope.bindings.borrow_mut();
+        let mut drawn = bindings.clone();
         order.with =
-            generate(with, &mut bindings, &mut shared.rng).map_err(|error| scope.broken_flow(step, error))?;
+            generate(with, &mut drawn, &mut shared.rng).map_err(|error| scope.broken_flow(step, error))?;
+        // Off the path nobody is asked to do a thing with what it was never told: it would only obey.
+        if scope.astray && drawn.iter().count() > bindings.iter().count() {
+            return Err(scope.broken_flow(step, "it names what stands for nothing yet"));
+        }
+        *bindings = drawn;
     }
     shared.stimulated = Some((one, shared.deeds_of(one)));
     shared.last_cause = shared.now;
