@@ -241,7 +241,8 @@ impl Relay {
             && line.id.as_ref() != Some(&claimed)
         {
             // One that has said what may end its connection may be there no longer.
-            let there = |owner: LinkId| self.lines.get(&owner).is_some_and(|line| !line.unclear && !line.deaf);
+            let there =
+                |owner: LinkId| self.lines.get(&owner).is_some_and(|line| !line.unclear && !line.deaf);
             return if self.owner(&claimed).is_some_and(there) { Kind::Forged } else { Kind::Unclear };
         }
         match value.get("target") {
