@@ -286,8 +286,8 @@ impl Audience {
         if let Some((user, place, before)) = &pending.before {
             let known = if pending.kind == "JoinRoom" { &mut self.rooms } else { &mut self.spaces };
             let key = (user.clone(), place.clone());
-            // What was learned meanwhile counts.
-            if known.get(&key) == Some(&Presence::Unknown) {
+            // What was learned meanwhile counts; and who was a member made nothing uncertain by asking again.
+            if known.get(&key) == Some(&Presence::Unknown) && *before != Some(Presence::In) {
                 match before {
                     Some(before) => known.insert(key, *before),
                     None => known.remove(&key),
