@@ -55,6 +55,9 @@ pub(super) struct FuzzArgs {
     /// How many conversations
     #[arg(long, value_name = "N")]
     cases: Option<u64>,
+    /// Stop after so many findings
+    #[arg(long, value_name = "N")]
+    findings: Option<usize>,
     /// Seeds everything that is drawn; with --jobs 1 the same seed makes the same conversations [default: from the clock]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -215,6 +218,7 @@ fn config(args: &FuzzArgs, target: RunConfig, stop: &Arc<AtomicBool>) -> Result<
         target: target.target,
         time: args.time.or(args.cases.is_none().then_some(TIME)),
         cases: args.cases,
+        findings: args.findings,
         seed,
         jobs: args.jobs.unwrap_or(if in_memory { cores } else { JOBS }).max(1),
         width: args.width.max(1),

@@ -25,6 +25,8 @@ pub enum Driver {
 /// The tag of a flow that has left the path of its protocol, as those of the fuzzer have: its arrows only bind names
 /// where they fit, what cannot be done is left out, and only monitors, schemas and what a step cites accuse.
 pub const ASTRAY: &str = "astray";
+/// How long a flow that went astray waits for what may never come, where nothing is known of the target.
+pub const ASTRAY_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long a program may take to come up, unless told otherwise.
 pub const STARTUP: Duration = Duration::from_secs(20);
@@ -46,6 +48,8 @@ pub struct RunSettings {
     pub slack: Duration,
     /// How long an arrow waits.
     pub timeout: Duration,
+    /// How long a flow that has left the path waits for what may never come.
+    pub astray: Duration,
     /// How long a program that was started may take until it listens, or connects for the first time.
     pub startup: Duration,
     /// True when the program under test is ours to start and to stop, so that its end can be seen.
@@ -75,6 +79,7 @@ impl RunSettings {
             path: protocol.settings.transport(edition).default_path.clone(),
             slack: Duration::ZERO,
             timeout: protocol.settings.timing.timeout,
+            astray: ASTRAY_PATIENCE,
             startup: STARTUP,
             started: true,
             exclusive: true,

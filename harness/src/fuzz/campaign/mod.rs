@@ -47,6 +47,8 @@ pub struct Config {
     pub time: Option<Duration>,
     /// How many cases.
     pub cases: Option<u64>,
+    /// How many findings are enough.
+    pub findings: Option<usize>,
     /// Seeds everything that is drawn.
     pub seed: u64,
     /// Workers.
@@ -301,6 +303,7 @@ impl Board<'_> {
         config.stop.load(Ordering::Relaxed)
             || config.time.is_some_and(|time| self.began.elapsed() >= time)
             || config.cases.is_some_and(|cases| self.made.load(Ordering::Relaxed) >= cases)
+            || config.findings.is_some_and(|enough| self.counted() >= enough)
     }
 
     /// Tells how it goes, and writes where it stands, now and then.
@@ -314,6 +317,11 @@ impl Board<'_> {
                 written = Instant::now();
             }
         }
+    }
+
+    /// Findings that are held against the target.
+    fn counted(&self) -> usize {
+        self.state().found.iter().filter(|found| found.counts()).count()
     }
 
     fn progress(&self) -> Progress {

@@ -14,11 +14,14 @@ use super::super::minimise::Budget;
 use super::super::play::resident;
 use super::{Board, Standing};
 use crate::flow::ast::{Flow, HeaderItem, StepKind};
+use crate::runner::plan::ASTRAY_PATIENCE;
 use crate::runner::run::Target;
 use crate::runner::verdict::FlowResult;
 use crate::world::network::Place;
 use crate::world::process::ServerProcess;
 
+/// The least that a conversation waits for what may never come.
+const LEAST_PATIENCE: Duration = Duration::from_millis(20);
 /// How long a program is watched after a batch, to see whether it dies of it.
 const AFTERMATH: Duration = Duration::from_millis(20);
 /// How long it is watched after a conversation that is to show why it died.
@@ -51,6 +54,9 @@ struct Host<'b, 'a> {
     end: Option<String>,
     memory: Option<u64>,
     probes: Vec<Duration>,
+    /// How long the conversations of a batch wait for what may never come: longer than a bystander needs for all of its
+    /// own.
+    patience: Duration,
     told_memory: bool,
     told_slow: bool,
 }
@@ -77,6 +83,7 @@ pub(super) fn work(board: &Board<'_>, worker: usize) {
         end: None,
         memory: None,
         probes: Vec::new(),
+        patience: ASTRAY_PATIENCE,
         told_memory: false,
         told_slow: false,
     };
@@ -185,7 +192,11 @@ impl Host<'_, '_> {
             if self.lasting && batch.len() > 1 && case.is_astray() {
                 case.flow.steps.retain(|step| !matches!(step.kind, StepKind::Served));
             }
-            let (stage, place, results) = (board.config.stage.clone(), place.clone(), Rc::clone(&results));
+            let (mut stage, place, results) =
+                (board.config.stage.clone(), place.clone(), Rc::clone(&results));
+            if batch.len() > 1 {
+                stage.settings.astray = self.patience;
+            }
             let (began, stop) = (board.began, Arc::new(AtomicBool::new(false)));
             limits.push((if case.is_astray() { CHANGED } else { WRITTEN }, Arc::clone(&stop)));
             local.spawn_local(async move {
@@ -305,6 +316,7 @@ impl Host<'_, '_> {
                 Some(result) => {
                     unserved = findings(&result, &board.kinds).into_iter().next();
                     if unserved.is_none() {
+                        self.patience = (began.elapsed() * 2).clamp(LEAST_PATIENCE, ASTRAY_PATIENCE);
                         self.probes.push(began.elapsed());
                     }
                 }
@@ -320,13 +332,42 @@ impl Host<'_, '_> {
             let finding = stage
                 .about_target(format!("{} ended by itself: {how}", stage.role), "that it goes on running");
             let rule = finding.requirement.clone().unwrap_or_else(|| "crash".to_owned());
-            self.take_apart(batch, Identity::of_target(Oracle::Crash, &rule), finding, Standing::Once);
+            let identity = Identity::of_target(Oracle::Crash, &rule);
+            self.take_apart(batch, identity, finding, Standing::Once, probe);
         } else if let Some((identity, finding)) = unserved {
-            self.take_apart(batch, identity, finding, Standing::Flaky);
+            self.take_apart(batch, identity, finding, Standing::Flaky, probe);
         }
         for (number, case, identity, finding) in news {
             board.look_into(number, case, identity, finding, TRIES, BUDGET, &mut |case| self.afresh(case));
         }
+    }
+
+    /// The part of a batch that does harm by itself; all of it where no half does.
+    fn bisect<'c>(&mut self, batch: &'c [(u64, Case)], probe: Option<&Case>) -> &'c [(u64, Case)] {
+        let mut suspects = batch;
+        while suspects.len() > 1 && !self.board.config.stop.load(Ordering::Relaxed) {
+            let (first, second) = suspects.split_at(suspects.len() / 2);
+            suspects = if self.is_harmed_by(first, probe) {
+                first
+            } else if self.is_harmed_by(second, probe) {
+                second
+            } else {
+                break;
+            };
+        }
+        suspects
+    }
+
+    /// Whether a program that is well serves nobody after these, side by side.
+    fn is_harmed_by(&mut self, some: &[(u64, Case)], probe: Option<&Case>) -> bool {
+        self.server = None;
+        let Some(place) = self.place() else { return false };
+        self.play(some, &place);
+        if self.died(AFTERMATH).is_some() {
+            return true;
+        }
+        let Some(probe) = probe.filter(|_| self.lasting) else { return false };
+        self.alone(probe).is_none_or(|result| !findings(&result, &self.board.kinds).is_empty())
     }
 
     /// Looks for the one conversation of a batch after which something is wrong.
@@ -336,12 +377,14 @@ impl Host<'_, '_> {
         identity: Identity,
         finding: crate::judge::finding::Finding,
         otherwise: Standing,
+        probe: Option<&Case>,
     ) {
         let board = self.board;
         if !board.is_new(&mut board.state(), &identity) {
             return;
         }
-        for (number, case) in batch {
+        let suspects = self.bisect(batch, probe);
+        for (number, case) in suspects {
             if board.config.stop.load(Ordering::Relaxed) {
                 break;
             }

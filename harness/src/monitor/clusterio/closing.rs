@@ -17,6 +17,8 @@ struct End {
     /// When each side said `close`, by name.
     said: BTreeMap<String, Time>,
     ready: bool,
+    /// When each side said anything else, by name.
+    talked: BTreeMap<String, Time>,
     /// Somebody who is not judged has ended the link, or said what may be answered in many ways.
     excused: bool,
     over: bool,
@@ -45,7 +47,13 @@ impl Closings {
         // Told to close at a time at which nothing of this side was on its way: what comes now answers it.
         let grace = IN_FLIGHT + self.slack;
         let told = end.said.iter().find(|(name, _)| **name != party.name).map(|(_, told)| *told);
+        // What it was told shortly before may have made it say `close` of its own accord, at the same moment.
+        let crossed = told.is_some_and(|told| {
+            let others = end.talked.iter().filter(|(name, _)| **name != party.name);
+            others.map(|(_, talked)| *talked).any(|talked| told.since(talked) <= grace)
+        });
         if let Some(told) = told
+            && !(crossed && at.since(told) <= grace)
             && end.ready
             && !end.excused
             && party.under_test
@@ -64,7 +72,13 @@ impl Closings {
             Some("close") => {
                 end.said.entry(party.name.clone()).or_insert(at);
             }
-            Some("ready") if party.role == "master" => end.ready = true,
+            Some("ready") if party.role == "master" => {
+                end.ready = true;
+                end.talked.insert(party.name.clone(), at);
+            }
+            Some(_) => {
+                end.talked.insert(party.name.clone(), at);
+            }
             None if !party.under_test => end.excused = true,
             _ => {}
         }

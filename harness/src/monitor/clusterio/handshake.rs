@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
 
-use super::{ANSWER, is_register, message, sides};
+use super::{ANSWER, is_beyond, is_register, message, sides};
 use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen, What};
 
 struct Progress {
@@ -20,6 +20,8 @@ struct Progress {
     ended_by: Option<String>,
     /// The client has said `close`, or something was sent that can be taken in many ways.
     excused: bool,
+    /// Something was sent that readers read differently: what stands in it may be anything.
+    beyond: bool,
     /// Messages of the master so far.
     from_master: u32,
     /// Messages of the client so far.
@@ -102,7 +104,8 @@ impl Handshakes {
         progress.from_master += 1;
         let Some(message) = message(&seen.what) else {
             progress.excused = true;
-            if first {
+            progress.beyond |= is_beyond(&seen.what);
+            if first && !progress.beyond {
                 let text = "the first message of the master cannot be read";
                 rulings.broken("CLUSTERIO-HS-1", master, at, text, "`hello`", Value::Null);
             }
@@ -136,6 +139,8 @@ impl Handshakes {
                 if progress.ready > 1 {
                     let text = format!("`ready` number {} on this connection", progress.ready);
                     rulings.broken("CLUSTERIO-HS-10", master, at, text, "one `ready`", actual());
+                } else if progress.beyond {
+                    // The client may have registered, or may not.
                 } else if progress.began_well != Some(true) && progress.registered == 0 {
                     let text = "`ready` came although the client has not registered";
                     let expected = "`ready` after a register message only";
@@ -148,7 +153,11 @@ impl Handshakes {
                     rulings.kept("CLUSTERIO-HS-10", master, at);
                 }
             }
-            kind if progress.ready == 0 && progress.began_well == Some(false) && !progress.told_to_close => {
+            kind if progress.ready == 0
+                && progress.began_well == Some(false)
+                && !progress.told_to_close
+                && !progress.beyond =>
+            {
                 // An error response is no service (A15).
                 let served = !message.data.contains_key("error");
                 if served {
@@ -175,8 +184,11 @@ impl Handshakes {
             None => ("", Value::Null),
         };
         progress.excused |= read.is_none();
+        progress.beyond |= is_beyond(&seen.what);
         // Whoever gives up may say so.
-        if !progress.greeted && kind != "close" {
+        if progress.beyond {
+            // It may have been greeted, or may not.
+        } else if !progress.greeted && kind != "close" {
             let text = "a message was sent before `hello` had come";
             rulings.broken("CLUSTERIO-HS-5", client, at, text, "silence", actual.clone());
         } else if first {
@@ -185,7 +197,9 @@ impl Handshakes {
         progress.gone |= kind == "close";
         if first {
             progress.began_well = Some(is_register(kind));
-            first_message(client, kind, at, &actual, rulings);
+            if !progress.beyond {
+                first_message(client, kind, at, &actual, rulings);
+            }
         }
         if progress.told_to_close && progress.ready == 0 && !kind.is_empty() && kind != "close" {
             let text = format!("`{kind}` was sent although the handshake had been ended with `close`");
@@ -202,7 +216,7 @@ impl Handshakes {
             return;
         }
         let asks_or_tells = kind.ends_with("_request") || kind.ends_with("_event");
-        if asks_or_tells && progress.ready == 0 && progress.greeted {
+        if asks_or_tells && progress.ready == 0 && progress.greeted && !progress.beyond {
             let text = format!("`{kind}` was sent before `ready` had come");
             rulings.broken("CLUSTERIO-HS-11", client, at, text, "no request and no event", actual.clone());
         } else if asks_or_tells {
@@ -264,6 +278,7 @@ impl Monitor for Handshakes {
                     ready_at: None,
                     ended_by: None,
                     excused: false,
+                    beyond: false,
                     from_master: 0,
                     from_client: 0,
                     greeted: false,

@@ -2,7 +2,7 @@
 //! something that it has to take (SEQ-5, EVT-8, REQ-8, REQ-10). A response may be of a wrong form, so nothing is
 //! concluded from one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
@@ -31,6 +31,8 @@ enum Last {
 #[derive(Default)]
 struct Side {
     ready: bool,
+    /// Messages of the handshake that it was sent.
+    handshake: BTreeSet<String>,
     /// Something was sent to it that is not plain.
     strange: bool,
     last: Option<Last>,
@@ -64,7 +66,12 @@ impl Leavings {
         };
         side.heard = message.seq.or(side.heard);
         if matches!(message.kind, "hello" | "ready" | "register_slave" | "register_control") {
-            side.strange |= side.ready;
+            // Out of their order, or a second time, they may end a link.
+            let early = message.kind == "ready" && !side.handshake.contains("hello");
+            let version = message.data.get("version").is_some_and(Value::is_string);
+            side.strange |= message.kind == "hello" && !version;
+            side.strange |= message.seq.is_none() || side.ready || early;
+            side.strange |= !side.handshake.insert(message.kind.to_owned());
             side.ready |= message.kind == "ready" && message.data.is_empty() && from.role == "master";
             side.last = Some(Last::Handshake);
             return;

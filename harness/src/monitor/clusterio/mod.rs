@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{Monitor, MonitorConfig, Party, Seen, What};
+use super::{Monitor, MonitorConfig, NotJson, Party, Seen, What};
 
 /// How long a direct answer may take (section 3.5).
 const ANSWER: Duration = Duration::from_secs(5);
@@ -122,6 +122,11 @@ fn results(data: &Map<String, Value>) -> Map<String, Value> {
         .filter(|(name, _)| *name != "seq")
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
+}
+
+/// True for a text of which nobody can say what stands in it.
+fn is_beyond(what: &What<'_>) -> bool {
+    matches!(what, What::Text { json: Err(NotJson::BeyondUs), .. })
 }
 
 fn is_register(kind: &str) -> bool {

@@ -21,12 +21,16 @@ struct Asked {
     asker: String,
     store: Store,
     at: Time,
+    /// Its place among what the peer heard.
+    place: u64,
     entries: BTreeMap<String, f64>,
     announced: Option<Announced>,
     sent: Option<BTreeSet<String>>,
     wanted: Option<BTreeSet<String>>,
     judged_sent: bool,
     judged_wanted: bool,
+    /// The same peer had asked before, and was not answered yet: which list an answer is for cannot be told.
+    overlaps: bool,
 }
 
 #[derive(Debug)]
@@ -53,11 +57,15 @@ impl Answers {
     }
 
     /// Another peer sent a list.
-    pub(super) fn asked(&mut self, seen: &Seen<'_>, asker: &str, payload: &Value) {
+    pub(super) fn asked(&mut self, seen: &Seen<'_>, place: u64, asker: &str, payload: &Value) {
         let (Some(store), Some(list)) = (store(payload), payload.get("list").and_then(Value::as_array))
         else {
             return;
         };
+        let overlaps = self.asked.iter().any(|one| {
+            let same = one.asker == asker && one.store == store;
+            same && seen.at.since(one.at) <= ANSWER * 2 && (one.overlaps || !one.is_answered())
+        });
         // From now on the answers to an earlier list cannot be told from the answers to this one.
         for one in self.asked.iter_mut().filter(|one| one.asker == asker && one.store == store) {
             (one.judged_sent, one.judged_wanted) = (true, true);
@@ -72,12 +80,14 @@ impl Answers {
             asker: asker.to_owned(),
             store,
             at: seen.at,
+            place,
             entries,
             announced: None,
             sent: None,
             wanted: None,
             judged_sent: false,
             judged_wanted: false,
+            overlaps,
         });
     }
 
@@ -143,7 +153,9 @@ impl Answers {
         let cow2 = self.cow2;
         let fits =
             |one: &&mut Asked| one.store == store && asker.as_ref().is_none_or(|asker| one.asker == *asker);
-        let Some(asked) = self.asked.iter_mut().rev().find(fits) else { return };
+        let Some(asked) = self.asked.iter_mut().rev().find(fits).filter(|asked| !asked.overlaps) else {
+            return;
+        };
         match action {
             "syncinfo" => asked.announced(seen, whole, rulings),
             "wantedList" => asked.wanted(seen, whole, given, cow2, rulings),
@@ -180,9 +192,10 @@ impl Answers {
         open.filter_map(|one| one.announced.as_ref()).map(|announced| announced.at + ANSWER).min()
     }
 
-    /// True when somebody asked for the store in the last seconds, so that an answer is one.
-    pub(super) fn is_asked(&self, store: &Store, now: Time) -> bool {
-        self.asked.iter().any(|one| one.store == *store && now.since(one.at) <= ANSWER * 2)
+    /// Where among what the peer heard somebody first asked for the store in the last seconds, so that an answer is one.
+    pub(super) fn asked_at(&self, store: &Store, now: Time) -> Option<u64> {
+        let asked = self.asked.iter().filter(|one| one.store == *store && now.since(one.at) <= ANSWER * 2);
+        asked.map(|one| one.place).min()
     }
 }
 
@@ -191,6 +204,14 @@ fn ids(value: Option<&Value>) -> BTreeSet<String> {
 }
 
 impl Asked {
+    /// Everything has come that was announced.
+    fn is_answered(&self) -> bool {
+        self.announced.as_ref().is_some_and(|announced| {
+            (self.sent.is_some() || announced.will_send.is_empty())
+                && (self.wanted.is_some() || announced.shall_receive.is_empty())
+        })
+    }
+
     fn announced(&mut self, seen: &Seen<'_>, whole: &Value, rulings: &mut Rulings) {
         let info = whole.pointer("/payload/syncinfo");
         let receive = info.and_then(|info| info.get("IShallReceive"));

@@ -31,6 +31,8 @@ struct Line {
     greeted_at: Option<Time>,
     /// The relay has announced a key that is not the herd's.
     strangers: bool,
+    /// It was greeted in a way that may be read differently: what it makes of it is its own business.
+    misled: bool,
     /// It has said anything on this connection.
     spoke: bool,
     /// That it sent no list was told.
@@ -43,8 +45,10 @@ struct Line {
     answers: Answers,
     /// Records that it was asked for: which, of which store, when.
     wanted: Vec<(Time, Store, BTreeSet<String>)>,
-    /// Whom it was told of, and when they were made; without those who are gone.
-    family: BTreeMap<String, f64>,
+    /// Messages that reached it.
+    heard: u64,
+    /// Whom it was told of, when they were made, and where among what it heard; without those who are gone.
+    family: BTreeMap<String, (f64, u64)>,
     /// Its own record as it announced it: of the family, and made when.
     own: Option<(bool, f64)>,
 }
@@ -74,17 +78,21 @@ impl Peers {
 
     fn heard(&mut self, seen: &Seen<'_>, whole: &Value) {
         let Some(line) = self.lines.get_mut(&seen.link) else { return };
+        line.heard += 1;
         let known = self.known.entry(line.peer.name.clone()).or_default();
         let (Some(action), Some(payload)) =
             (whole.get("action").and_then(Value::as_str), whole.get("payload"))
         else {
+            // A greeting without what belongs into it.
+            line.misled |= whole.get("action").and_then(Value::as_str) == Some("connected");
             return;
         };
         let sender = whole.get("sender");
         match (action, sender) {
             ("connected", None) => {
                 if line.id.is_none() {
-                    line.id = payload.get("peerID").and_then(peer_id);
+                    line.id = payload.get("peerID").and_then(id_as_read);
+                    line.misled |= line.id.is_none();
                     line.greeted_at = line.id.is_some().then_some(seen.at);
                     let key = payload.get("server_key").and_then(Value::as_str).filter(|key| !key.is_empty());
                     let own = self.config.settings.get("key");
@@ -92,6 +100,7 @@ impl Peers {
                 }
                 return;
             }
+            ("connected", Some(_)) => line.misled = true,
             ("peerGone", None) => {
                 if let Some(id) = payload.get("gonePeerID").and_then(peer_id) {
                     line.family.remove(&id);
@@ -107,7 +116,7 @@ impl Peers {
         let target = whole.get("target").filter(|target| !target.is_null());
         let for_me = target.and_then(peer_id).as_deref() == Some(own.as_str());
         match action {
-            "newList" => line.answers.asked(seen, &sender, payload),
+            "newList" => line.answers.asked(seen, line.heard, &sender, payload),
             "wantedList" if for_me => {
                 if let Some(store) = store(payload) {
                     let list = payload.get("list").and_then(Value::as_array).into_iter().flatten();
@@ -145,6 +154,9 @@ impl Peers {
         // What crosses our Close on its way says nothing.
         let Some(line) = self.lines.get_mut(&seen.link).filter(|line| line.open) else { return };
         line.spoke = true;
+        if line.misled {
+            return;
+        }
         let known = self.known.entry(line.peer.name.clone()).or_default();
         let Some(own) = line.id.clone() else {
             let message = "it speaks before it was given an id";
@@ -222,7 +234,7 @@ impl Peers {
         let limit = LISTED + self.config.slack;
         for line in self.lines.values_mut() {
             let due = line.greeted_at.is_some_and(|at| now.since(at) > limit);
-            if due && line.open && !line.listed && !line.strangers && !line.reported {
+            if due && line.open && !line.listed && !line.strangers && !line.misled && !line.reported {
                 line.reported = true;
                 let message = "it has sent no list within 3 s";
                 rulings.broken("COW-LIST-1", &line.peer, now, message, "`newList`", Value::Null);
@@ -245,6 +257,12 @@ fn packed(payload: Option<&Value>) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+/// The id that a peer reads in `connected`: a whole number is one, however it is written.
+fn id_as_read(value: &Value) -> Option<String> {
+    let whole = value.as_f64().filter(|id| id.fract() == 0.0 && (1.0..9_007_199_254_740_992.0).contains(id));
+    peer_id(value).or_else(|| whole.map(|id| format!("{id:.0}")))
 }
 
 fn is_peers(payload: &Value) -> bool {
@@ -314,7 +332,8 @@ impl Line {
         let created = record.get("created").and_then(Value::as_f64);
         match created {
             Some(created) if family && !is_deleted(record) => {
-                self.family.insert(id, created);
+                let place = self.family.get(&id).map_or(self.heard, |(_, place)| *place);
+                self.family.insert(id, (created, place));
             }
             _ => {
                 self.family.remove(&id);
@@ -416,10 +435,13 @@ impl Line {
     /// An answer to a list: only the alpha gives one.
     fn answer(&self, seen: &Seen<'_>, own: &str, payload: &Value, whole: &Value, rulings: &mut Rulings) {
         let Some((true, created)) = self.own else { return };
-        let Some(store) = store(payload).filter(|store| self.answers.is_asked(store, seen.at)) else {
-            return;
-        };
-        let older = self.family.iter().find(|(id, other)| id.as_str() != own && **other < created);
+        let Some(store) = store(payload) else { return };
+        let Some(asked) = self.answers.asked_at(&store, seen.at) else { return };
+        // Of one that it was told of after the list it may not have known when it answered.
+        let older = self
+            .family
+            .iter()
+            .find(|(id, (other, place))| id.as_str() != own && *other < created && *place < asked);
         if let Some((alpha, _)) = older {
             let message = format!("it answers a list of {}, though {alpha} is the alpha", store_name(&store));
             rulings.broken("COW-ALPHA-2", seen.from, seen.at, message, "nothing", actual(whole));
@@ -510,6 +532,7 @@ impl Monitor for Peers {
                     opened_at: seen.at,
                     greeted_at: None,
                     strangers: false,
+                    misled: false,
                     spoke: false,
                     reported: false,
                     open: true,
@@ -518,12 +541,18 @@ impl Monitor for Peers {
                     listed: false,
                     answers: Answers::new(self.cow2),
                     wanted: Vec::new(),
+                    heard: 0,
                     family: BTreeMap::new(),
                     own: None,
                 };
                 self.lines.insert(seen.link, line);
             }
             What::Text { json: Ok(whole), .. } if from_relay => self.heard(seen, whole),
+            What::Text { json: Err(NotJson::BeyondUs), .. } if from_relay => {
+                if let Some(line) = self.lines.get_mut(&seen.link) {
+                    line.misled = true;
+                }
+            }
             What::Text { json: Ok(whole), .. } => self.said(seen, whole, rulings),
             What::Text { text, json: Err(NotJson::Malformed) } if !from_relay => {
                 let found = Value::from(json::cut(text, 1000));
@@ -563,8 +592,10 @@ impl Monitor for Peers {
     fn deadline(&self) -> Option<Time> {
         let slack = self.config.slack + Duration::from_nanos(1);
         let answers = self.lines.values().filter_map(|line| line.answers.deadline());
-        let silent =
-            self.lines.values().filter(|line| line.open && !line.listed && !line.strangers && !line.reported);
+        let silent = self
+            .lines
+            .values()
+            .filter(|line| line.open && !line.listed && !line.strangers && !line.misled && !line.reported);
         let lists = silent.filter_map(|line| line.greeted_at.map(|at| at + LISTED));
         answers.chain(lists).min().map(|at| at + slack)
     }

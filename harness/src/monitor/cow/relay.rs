@@ -96,6 +96,8 @@ struct Line {
     /// The last message that was sent before it came.
     since: u64,
     open: bool,
+    /// When it ended.
+    ended_at: Option<Time>,
     /// Messages that came from the relay.
     heard: u32,
     /// `peerID`, as it was told.
@@ -202,7 +204,7 @@ impl Relay {
     // --- what peers say
 
     fn peer_said(&mut self, seen: &Seen<'_>, text: &str, parsed: Result<&Value, NotJson>) {
-        let kind = self.kind(seen.link, text, parsed);
+        let kind = self.kind(seen.link, seen.at, text, parsed);
         if matches!(kind, Kind::Junk | Kind::Actionless | Kind::Unclear)
             && let Some(line) = self.lines.get_mut(&seen.link)
         {
@@ -214,7 +216,17 @@ impl Relay {
         self.remember(seen, kind, content, debt, owed);
     }
 
-    fn kind(&self, link: LinkId, text: &str, parsed: Result<&Value, NotJson>) -> Kind {
+    /// True for an id whose connection ended so lately that the relay may not know of it when it reads what `sender`
+    /// says now. Whoever was told so knows that the relay knows.
+    fn is_leaving(&self, id: &str, sender: &Line, at: Time) -> bool {
+        !sender.gone.contains_key(id)
+            && self.lines.values().any(|line| {
+                line.id.as_deref() == Some(id)
+                    && line.ended_at.is_some_and(|ended| at.since(ended) <= GONE + self.slack)
+            })
+    }
+
+    fn kind(&self, link: LinkId, at: Time, text: &str, parsed: Result<&Value, NotJson>) -> Kind {
         let Some(line) = self.lines.get(&link) else { return Kind::Unclear };
         let value = match parsed {
             Ok(value) if value.is_object() => value,
@@ -231,7 +243,10 @@ impl Relay {
         if let Some(claimed) = value.get("sender").and_then(peer_id)
             && line.id.as_ref() != Some(&claimed)
         {
-            return if self.owner(&claimed).is_some() { Kind::Forged } else { Kind::Unclear };
+            // One that has said what may end its connection may be there no longer.
+            let there =
+                |owner: LinkId| self.lines.get(&owner).is_some_and(|line| !line.unclear && !line.deaf);
+            return if self.owner(&claimed).is_some_and(there) { Kind::Forged } else { Kind::Unclear };
         }
         match value.get("target") {
             None | Some(Value::Null) => Kind::All,
@@ -243,6 +258,7 @@ impl Relay {
                     Some(owner) => Kind::One(owner),
                     // It may be one whose id was not read yet, or one that is just leaving.
                     None if self.lines.values().any(|line| line.open && line.id.is_none()) => Kind::Unclear,
+                    None if self.is_leaving(&id, line, at) => Kind::Unclear,
                     None => Kind::Nobody(Lenient::Nobody),
                 },
                 None => self.odd_target(target),
@@ -368,11 +384,11 @@ impl Relay {
             }
             None => return,
         };
-        if let Some(place) = self.find(seen.link, text, parsed.ok()) {
+        if let Some((place, certain)) = self.find(seen.link, text, parsed.ok()) {
             if heard == 1 {
                 self.not_first(seen, parsed.ok(), rulings);
             }
-            self.delivered(seen, place, parsed.ok(), rulings);
+            self.delivered(seen, place, certain, parsed.ok(), rulings);
             return;
         }
         let value = match parsed {
@@ -553,30 +569,53 @@ impl Relay {
         }
     }
 
-    /// The message that was sent and is delivered now: first one that is due here, then any.
-    fn find(&self, link: LinkId, text: &str, value: Option<&Value>) -> Option<usize> {
+    /// The message that was sent and is delivered now, and whether it is certain whose it is. Where several say the same,
+    /// it is one that is owed here, then one that may come here, then one of which nothing is known, then one that was
+    /// sent before the receiver came.
+    fn find(&self, link: LinkId, text: &str, value: Option<&Value>) -> Option<(usize, bool)> {
         let first = self.sent.front()?.number;
+        let since = self.lines.get(&link).map_or(0, |line| line.since);
         let at = |number: &u64| usize::try_from(number - first).ok().filter(|place| *place < self.sent.len());
-        let equal = |place: &usize| match (&self.sent[*place].content, value) {
-            (Content::Text(_, Some(known)), Some(value)) => same(known, value),
-            (Content::Text(_, None), None) => true,
-            _ => false,
-        };
-        let alike = self.by_text.get(&hash(text, value)).into_iter().flatten();
-        let same_text: Vec<usize> = alike.filter_map(at).filter(equal).collect();
-        let due = |place: &&usize| {
-            let sent = &self.sent[**place];
+        let of_hash = |hash: u64| self.by_text.get(&hash).into_iter().flatten().filter_map(at);
+        // What readers read differently was sent as a text, and is known again by it alone.
+        let same_text = of_hash(hash(text, None))
+            .filter(|place| matches!(self.sent[*place].content, Content::Text(_, None)));
+        let same_value = of_hash(hash(text, value)).filter(|place| {
+            matches!((&self.sent[*place].content, value),
+                (Content::Text(_, Some(known)), Some(value)) if same(known, value))
+        });
+        let all: Vec<usize> = same_text.chain(same_value).collect();
+        let rank = |place: &usize| {
+            let sent = &self.sent[*place];
             let here = match sent.kind {
                 Kind::One(one) => one == link,
                 Kind::All => true,
+                Kind::Unclear | Kind::Actionless => return 2,
                 _ => false,
             };
-            here && !sent.delivered.contains_key(&link)
+            match sent.delivered.contains_key(&link) {
+                _ if !here => 5,
+                true => 4,
+                false if sent.owed.contains(&link) => 0,
+                false if sent.number > since => 1,
+                false => 3,
+            }
         };
-        same_text.iter().find(due).or(same_text.last()).copied()
+        let best = all.iter().map(&rank).min()?;
+        let mut places = all.iter().copied().filter(|place| rank(place) == best);
+        let place = if best < 4 { places.next() } else { places.next_back() }?;
+        let sender = self.sent[place].sender;
+        Some((place, all.iter().all(|other| self.sent[*other].sender == sender)))
     }
 
-    fn delivered(&mut self, seen: &Seen<'_>, place: usize, value: Option<&Value>, rulings: &mut Rulings) {
+    fn delivered(
+        &mut self,
+        seen: &Seen<'_>,
+        place: usize,
+        certain: bool,
+        value: Option<&Value>,
+        rulings: &mut Rulings,
+    ) {
         let since = self.lines.get(&seen.link).map_or(self.next, |line| line.since);
         let sent = &mut self.sent[place];
         let times = sent.delivered.entry(seen.link).or_insert(0);
@@ -659,8 +698,8 @@ impl Relay {
         }
         rulings.kept("COW-ROUTE-4", seen.from, seen.at);
         rulings.kept("COW-ROUTE-5", seen.from, seen.at);
-        // Whoever came after it was sent may have it or not.
-        if number <= since {
+        // Whoever came after it was sent may have it or not; and of two who said the same nobody can say whose it is.
+        if number <= since || !certain {
             return;
         }
         self.order(seen, sender, number, value, rulings);
@@ -763,6 +802,7 @@ impl Relay {
             return;
         }
         line.open = false;
+        line.ended_at = Some(seen.at);
         let (id, deaf) = (line.id.clone(), line.deaf);
         for sent in &mut self.sent {
             sent.owed.remove(&seen.link);
@@ -882,6 +922,7 @@ impl Monitor for Relay {
                     opened_at: seen.at,
                     since: self.next,
                     open: true,
+                    ended_at: None,
                     heard: 0,
                     told: None,
                     id: None,

@@ -319,7 +319,9 @@ impl Sync {
                     whole.clone(),
                 ),
                 // Told once after the last write, it was told for good.
-                (Some(Some(wrote)), Some(before)) if *wrote + certainly < before && !late => {
+                (Some(Some(wrote)), Some(before))
+                    if *wrote + certainly < before && !late && !link.confused =>
+                {
                     repeated(seen, "properties", token, whole, rulings);
                 }
                 (None, _) if unknown_is_ours && seen.at.since(link.opened_at) > settle => rulings.broken(

@@ -18,6 +18,10 @@ const LONGEST: usize = 36;
 const LARGE: usize = 16 << 10;
 /// A leaked ref of somebody else's command, or an error for it, shows within this time.
 const RECENT: Duration = Duration::from_secs(5);
+/// Messages that are nested as deeply as this are read by some only.
+const DEPTH: usize = 24;
+/// Refs of what is no command that are remembered.
+const ODD: usize = 1024;
 /// A second answer to a command shows within this time.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
@@ -51,6 +55,10 @@ struct Line {
     over: bool,
     /// The client has said something that a server may answer with a ref of its own, or not at all.
     unclear: bool,
+    /// Refs of what is no command, and may be answered all the same.
+    odd: Vec<String>,
+    /// The client has said something that cannot be read, and may have had any ref.
+    unread: bool,
     /// An answer came whose command cannot be told.
     stray: bool,
     /// The client has sent what a server may end the connection for.
@@ -74,22 +82,27 @@ impl Answers {
 
     fn client_said(&mut self, seen: &Seen<'_>) {
         let Some(line) = self.lines.get_mut(&seen.link) else { return };
+        let mut own = None;
         let said = match &seen.what {
             What::Text { json: Ok(whole), text } => {
                 line.provoked |= text.len() > LARGE;
-                envelope(whole)
+                own = super::text(whole, "/meta/ref");
+                // What is nested too deeply for a reader is no JSON to it.
+                envelope(whole).filter(|_| !is_deep(whole, DEPTH))
             }
             What::Text { json: Err(NotJson::Malformed), text } => {
                 line.provoked |= text.len() > LARGE || text.contains('\u{fffd}');
                 None
             }
             _ => {
+                line.unread = true;
                 line.provoked = true;
                 None
             }
         };
         let Some(said) = said.filter(|said| COMMANDS.contains(&said.kind)) else {
             line.unclear = true;
+            line.odd.extend(own.map(str::to_owned).filter(|_| line.odd.len() < ODD));
             return;
         };
         let asked = match said.reference {
@@ -190,6 +203,14 @@ impl Answers {
             if is_error && self.lines.len() > 1 {
                 rulings.kept("POLFAN-EVT-7", seen.from, seen.at);
             }
+            return;
+        }
+        if let Some(place) = line.odd.iter().position(|odd| odd == reference) {
+            // The answer to what was no command.
+            line.odd.swap_remove(place);
+            return;
+        }
+        if line.unread {
             return;
         }
         if line.pending.iter().any(|pending| pending.asked == asked) {
@@ -376,6 +397,16 @@ impl Answers {
     }
 }
 
+/// True for a value that is nested deeper than so many levels.
+fn is_deep(value: &Value, levels: usize) -> bool {
+    let deep = |part: &Value| levels == 0 || is_deep(part, levels - 1);
+    match value {
+        Value::Array(items) => items.iter().any(deep),
+        Value::Object(members) => members.values().any(deep),
+        _ => false,
+    }
+}
+
 /// True when an event of this kind answers a command of that kind (section 2.4; 6.7 and 6.9 allow some more).
 fn answers(command: &str, event: &str) -> bool {
     let known: &[&str] = match command {
@@ -430,6 +461,8 @@ impl Monitor for Answers {
                     heard: false,
                     over: false,
                     unclear: false,
+                    odd: Vec::new(),
+                    unread: false,
                     stray: false,
                     provoked: false,
                     failed: false,

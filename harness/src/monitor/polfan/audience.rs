@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use flowproof_reference::machine::{LinkId, Time};
+use flowproof_reference::machine::{LinkId, Request, Time};
 use serde_json::Value;
 
 use super::{Envelope, Lately, REPLY, Reference, content, envelope, id, ids, sides, text};
@@ -39,6 +39,7 @@ struct Line {
     server: Party,
     client: Party,
     user: Option<String>,
+    token: Option<String>,
     open: bool,
 }
 
@@ -80,6 +81,10 @@ pub(super) struct Audience {
     /// A command came from somebody whose name is not known: nothing is certain from then on.
     blind: bool,
     lines: BTreeMap<LinkId, Line>,
+    /// Users by token.
+    tokens: BTreeMap<String, String>,
+    /// Whose token each HTTP request has; empty for one that nobody is known to have.
+    askers: BTreeMap<LinkId, String>,
     /// Users by participant.
     users: BTreeMap<String, String>,
     rooms: BTreeMap<(String, String), Presence>,
@@ -116,6 +121,8 @@ impl Audience {
             exclusive: config.exclusive,
             blind: false,
             lines: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            askers: BTreeMap::new(),
             users: BTreeMap::new(),
             rooms: BTreeMap::new(),
             spaces: BTreeMap::new(),
@@ -139,8 +146,23 @@ impl Audience {
 
     /// The user behind a link: by its `Session`, or by the participant's other connections.
     fn user(&self, link: LinkId, client: &Party) -> Option<String> {
+        if let Some(asker) = self.askers.get(&link) {
+            return Some(asker.clone()).filter(|asker| !asker.is_empty());
+        }
         let own = self.lines.get(&link).and_then(|line| line.user.clone());
         own.or_else(|| self.users.get(&client.name).cloned())
+    }
+
+    /// A request is made by whoever has its token, whichever participant sends it.
+    fn asks(&mut self, link: LinkId, client: &Party, request: &Request) {
+        let header = request.header("authorization").and_then(|header| header.split_once(' '));
+        let Some((_, token)) = header else { return };
+        let own = self.users.get(&client.name);
+        if let Some(user) = self.tokens.get(token) {
+            self.askers.insert(link, user.clone());
+        } else if own.is_some_and(|own| self.tokens.values().any(|known| known == own)) {
+            self.askers.insert(link, String::new());
+        }
     }
 
     fn client_said(&mut self, seen: &Seen<'_>, said: &Envelope<'_>) {
@@ -264,10 +286,13 @@ impl Audience {
         if let Some((user, place, before)) = &pending.before {
             let known = if pending.kind == "JoinRoom" { &mut self.rooms } else { &mut self.spaces };
             let key = (user.clone(), place.clone());
-            match before {
-                Some(before) => known.insert(key, *before),
-                None => known.remove(&key),
-            };
+            // What was learned meanwhile counts; and who was a member made nothing uncertain by asking again.
+            if known.get(&key) == Some(&Presence::Unknown) && *before != Some(Presence::In) {
+                match before {
+                    Some(before) => known.insert(key, *before),
+                    None => known.remove(&key),
+                };
+            }
         }
         let space = match pending.kind.as_str() {
             "GetSpaceMembers" | "GetSpaceRooms" => id(&pending.data, "/id"),
@@ -323,6 +348,9 @@ impl Audience {
             .any(|(link, line)| *link != seen.link && line.open && line.user.as_ref() == Some(&user));
         if let Some(line) = self.lines.get_mut(&seen.link) {
             line.user = Some(user.clone());
+            if let Some(token) = line.token.clone() {
+                self.tokens.insert(token, user.clone());
+            }
         }
         self.users.insert(seen.to.name.clone(), user.clone());
         for room in event.data.pointer("/state/rooms").and_then(Value::as_array).into_iter().flatten() {
@@ -743,8 +771,12 @@ impl Monitor for Audience {
         let Some((client, server, from_server)) = sides(seen) else { return };
         self.overdue(seen.at - Duration::from_nanos(1), rulings);
         match &seen.what {
-            What::Opened { .. } => {
-                let line = Line { server: server.clone(), client: client.clone(), user: None, open: true };
+            What::Opened { target } => {
+                let query = target.split_once('?').map_or("", |(_, query)| query);
+                let token = query.split('&').find_map(|pair| pair.strip_prefix("token="));
+                let (server, client) = (server.clone(), client.clone());
+                let token = token.map(str::to_owned);
+                let line = Line { server, client, user: None, token, open: true };
                 self.lines.insert(seen.link, line);
             }
             What::Closing { .. } | What::Closed | What::Stalled => {
@@ -754,10 +786,16 @@ impl Monitor for Audience {
                 self.pending.retain(|pending| pending.link != seen.link);
             }
             _ => {
+                if let What::Asked(request) = &seen.what {
+                    self.asks(seen.link, client, request);
+                }
                 let Some(whole) = content(&seen.what) else { return };
                 let Some(said) = envelope(&whole) else { return };
                 if from_server {
                     self.server_said(seen, &said, rulings);
+                    if matches!(seen.what, What::Answered(_)) {
+                        self.askers.remove(&seen.link);
+                    }
                 } else {
                     self.client_said(seen, &said);
                 }

@@ -7,10 +7,12 @@ use flowproof_reference::machine::Time;
 use serde_json::Value;
 
 use super::{Message, ends, message, same_id};
-use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen};
+use crate::monitor::{Monitor, MonitorConfig, NotJson, Party, Rulings, Seen, What};
 
 /// The verbs that are acknowledged.
 const ACKNOWLEDGED: [&str; 5] = ["MESSAGE", "GETCERTIFICATE", "CERTIFICATE", "GETKEY", "KEY"];
+/// Stands for the verb of what readers read differently.
+const UNREAD: &str = "";
 /// Messages that are remembered; more are sent only by what floods.
 const REMEMBERED: usize = 4096;
 
@@ -63,7 +65,17 @@ impl Acks {
             (None, None) => sent.from == to,
             _ => false,
         };
-        if let Some(sent) = self.sent.iter().find(same) {
+        let alike: Vec<&Sent> = self.sent.iter().filter(same).collect();
+        let own = alike.iter().find(|sent| sent.from == to && sent.to == from);
+        let own = own.or_else(|| alike.iter().find(|sent| sent.from == to)).copied();
+        // Of two messages with one id nobody can say which was acknowledged.
+        let several = alike.iter().any(|sent| sent.from != alike[0].from || sent.to != alike[0].to);
+        // Nor whether it was for something that we cannot read ourselves.
+        let unread = self.verbs.get(&to).is_some_and(|verbs| verbs.contains(UNREAD));
+        if own.is_none() && (several || unread) {
+            return;
+        }
+        if let Some(sent) = own.or(alike.first().copied()) {
             if sent.from != to {
                 let message = format!("a message from {} was acknowledged to {to}", sent.from);
                 rulings.broken(
@@ -137,7 +149,15 @@ impl Acks {
 
 impl Monitor for Acks {
     fn observe(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
-        let Some(said) = message(&seen.what) else { return };
+        let Some(said) = message(&seen.what) else {
+            // What readers read differently may have been a message.
+            if let (What::Text { json: Err(NotJson::BeyondUs), .. }, Some((from, _))) =
+                (&seen.what, ends(seen))
+            {
+                self.verbs.entry(from).or_default().insert(UNREAD.to_owned());
+            }
+            return;
+        };
         if seen.from.under_test && said.verb == "ACK" {
             self.acknowledged(seen, &said, rulings);
         }

@@ -50,8 +50,6 @@ pub(super) struct Scope {
     pub(super) astray: bool,
 }
 
-/// How long a flow that went astray waits for what may never come.
-const ASTRAY_PATIENCE: Duration = Duration::from_millis(200);
 /// So many things that did not come teach it not to wait much.
 const ASTRAY_MISSES: usize = 8;
 /// How long it waits from then on.
@@ -75,7 +73,7 @@ impl Scope {
         if !self.astray {
             timeout
         } else if shared.missed < ASTRAY_MISSES {
-            timeout.min(ASTRAY_PATIENCE)
+            timeout.min(shared.plan.settings.astray)
         } else {
             timeout.min(ASTRAY_IMPATIENCE)
         }
@@ -1541,8 +1539,14 @@ fn does(
     let mut order = Stimulus { does: stimulus.to_owned(), with: Value::Null };
     if let Some(with) = with {
         let mut bindings = scope.bindings.borrow_mut();
+        let mut drawn = bindings.clone();
         order.with =
-            generate(with, &mut bindings, &mut shared.rng).map_err(|error| scope.broken_flow(step, error))?;
+            generate(with, &mut drawn, &mut shared.rng).map_err(|error| scope.broken_flow(step, error))?;
+        // Off the path nobody is asked to do a thing with what it was never told: it would only obey.
+        if scope.astray && drawn.iter().count() > bindings.iter().count() {
+            return Err(scope.broken_flow(step, "it names what stands for nothing yet"));
+        }
+        *bindings = drawn;
     }
     shared.stimulated = Some((one, shared.deeds_of(one)));
     shared.last_cause = shared.now;
