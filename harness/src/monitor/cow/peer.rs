@@ -155,6 +155,12 @@ impl Peers {
         let Some(line) = self.lines.get_mut(&seen.link).filter(|line| line.open) else { return };
         line.spoke = true;
         if line.misled {
+            // Its words are those of the document all the same.
+            if let (Some(action), None) =
+                (whole.get("action").and_then(Value::as_str), packed(whole.get("payload")))
+            {
+                self.known_action(seen, action, whole, rulings);
+            }
             return;
         }
         let known = self.known.entry(line.peer.name.clone()).or_default();
