@@ -137,8 +137,13 @@ fn fits(expect: &Expect, arrival: &Arrival, bindings: &Bindings) -> Result<Bindi
     }
 }
 
+/// True for the pattern that takes everything.
+pub(super) fn is_anything(payload: &Payload) -> bool {
+    matches!(payload, Payload::Json(Pattern { kind: PatternKind::Any, .. }))
+}
+
 /// Like [`fits`], for whoever does not ask what differs.
-fn fits_payload(payload: &Payload, arrival: &Arrival, bindings: &Bindings) -> Option<Bindings> {
+pub(super) fn fits_payload(payload: &Payload, arrival: &Arrival, bindings: &Bindings) -> Option<Bindings> {
     match (resolve(payload, bindings), arrival) {
         (Payload::Json(pattern), Arrival::Text { json, .. }) => {
             pattern::fits(pattern, json.as_ref().ok()?, bindings)

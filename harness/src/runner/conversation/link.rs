@@ -186,7 +186,6 @@ impl Link {
     /// is none such: then nobody keeps up with what arrives.
     #[must_use]
     pub(super) fn push(&mut self, arrived: Arrived, forgettable: impl Fn(&Arrival) -> bool) -> bool {
-        self.deeds += u64::from(!forgettable(&arrived.what));
         let heavy = arrived.what.weight() > HEAVY;
         self.inbox.push_back(arrived);
         while self.inbox.len() > INBOX_LIMIT

@@ -696,6 +696,10 @@ impl Shared {
         let bindings = Rc::clone(&self.ignoring_bindings);
         let bindings = bindings.borrow();
         let ignoring = &self.plan.ignoring;
+        // Where anything may come at any time, whatever comes may be a deed.
+        let mut usual = ignoring.iter().filter(|payload| !expect::is_anything(payload));
+        let idle = usual.any(|payload| expect::fits_payload(payload, &what, &bindings).is_some());
+        self.links[index].deeds += u64::from(!idle);
         let background = |arrival: &Arrival| expect::is_background(arrival, ignoring, &bindings);
         self.swamped |= !self.links[index].push(Arrived { at, what, judged }, background);
     }
