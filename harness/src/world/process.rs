@@ -66,6 +66,10 @@ pub enum StartError {
 /// The process groups that are running, for the end of flowproof itself.
 static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
+/// Held while a program is being started, and while a port is tried: until a new program runs, it holds a copy of every
+/// socket that is open here, and a port that was only tried would look taken.
+static STARTING: Mutex<()> = Mutex::new(());
+
 /// Ends every program that was started and still runs, at once. For a flowproof that is about to end.
 pub fn kill_all() {
     for group in RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -94,14 +98,13 @@ pub struct Process {
 impl Process {
     /// Starts a command line by the shell.
     pub fn start(command: &str) -> Result<Process, StartError> {
-        let spawned = Command::new("sh")
-            .arg("-c")
-            .arg(command)
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn();
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(command).process_group(0);
+        shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let spawned = {
+            let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+            shell.spawn()
+        };
         let mut child = spawned.map_err(|error| StartError::Spawn { command: command.to_owned(), error })?;
         let output = Arc::new(Mutex::new(VecDeque::new()));
         if let Some(stream) = child.stdout.take() {
@@ -320,7 +323,7 @@ impl PeerProcess {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let until = Instant::now() + startup;
         loop {
-            if UdpSocket::bind(address).is_err() {
+            if !datagrams_are_free(address) {
                 return Ok(PeerProcess { process, address: Some(address) });
             }
             if let Some(status) = process.exit_status() {
@@ -337,7 +340,20 @@ impl PeerProcess {
 }
 
 fn free_datagram_port() -> io::Result<u16> {
+    let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// True when nobody takes datagrams there.
+fn datagrams_are_free(address: SocketAddr) -> bool {
+    let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    UdpSocket::bind(address).is_ok()
+}
+
+/// True when nobody takes connections there.
+fn is_free(address: SocketAddr) -> bool {
+    let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    TcpListener::bind(address).is_ok()
 }
 
 /// True for the last words of a program that could not have its port.
@@ -382,7 +398,7 @@ fn free_port() -> io::Result<Port> {
             continue;
         }
         let Some(port) = Port::sign(number) else { continue };
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
+        if is_free(SocketAddr::from((Ipv4Addr::LOCALHOST, number))) {
             // After very many programs, old ports may be given again.
             if given.len() > 10_000 {
                 given.clear();
@@ -411,6 +427,25 @@ mod tests {
         assert!(port._sign.is_none() || Port::sign(port.number).is_none());
         let number = port.number;
         drop(port);
+        // A program that another test starts may hold a copy of the sign until it runs.
+        let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(Port::sign(number).is_some());
+    }
+
+    /// A look at a port must not make it seem taken: a program that is being started beside it holds our sockets open
+    /// for a moment.
+    #[test]
+    fn programs_that_never_listen_are_never_taken_to_listen() {
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..40 {
+                        let started = ServerProcess::start("exit 9 {port}", Duration::from_secs(60), &stop);
+                        assert!(matches!(started, Err(StartError::Ended { .. })), "{started:?}");
+                    }
+                });
+            }
+        });
     }
 }
