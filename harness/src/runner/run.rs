@@ -391,9 +391,8 @@ fn crowd(
         let result = match not_begun(config, board) {
             Some(_) => before,
             None => {
-                let mut alone = guarded(config, board, &job, &mut server, &run_one);
-                alone.only_as(&before, &config.protocol.catalogue);
-                alone
+                let alone = guarded(config, board, &job, &mut server, &run_one);
+                if alone.doubtful { before.tried_again(alone, &config.protocol.catalogue) } else { alone }
             }
         };
         if result.verdict == Verdict::Fail {
@@ -528,34 +527,25 @@ fn network_flow(
     let pressure = Pressure::begin();
     let (result, lag) = once(0);
     let busy = pressure.was_busy();
-    let clear =
-        |result: &FlowResult| matches!(result.verdict, Verdict::Pass | Verdict::Skip | Verdict::Error);
+    let clear = matches!(result.verdict, Verdict::Pass | Verdict::Skip | Verdict::Error);
     let stopped = config.stop.load(Ordering::Relaxed);
-    if clear(&result) || stopped || (lag < plan.settings.slack && !busy) {
+    if clear || stopped || (lag < plan.settings.slack && !busy) {
         return result;
     }
     // The machine stood still for longer than the allowance, or left the target no time: what was seen then may be
     // its fault.
     let (mut again, lag) = once(AGAIN);
-    if clear(&again) {
-        return again;
-    }
-    // What killed the target shows only once.
-    if !again.heard && result.heard {
-        return result;
-    }
-    if lag >= plan.settings.slack {
+    let fails = !matches!(again.verdict, Verdict::Pass | Verdict::Skip | Verdict::Error);
+    again.doubtful = fails;
+    if fails && lag >= plan.settings.slack {
         again.verdict = Verdict::Inconclusive;
         again.reason =
             Some(format!("this machine stood still for {} ms while the flow ran", lag.as_millis()));
         for finding in &mut again.findings {
             finding.ruling = Ruling::Undecided;
         }
-    } else {
-        again.only_as(&result, &config.protocol.catalogue);
     }
-    again.doubtful = true;
-    again
+    result.tried_again(again, &config.protocol.catalogue)
 }
 
 /// A program under test ended by itself.

@@ -185,8 +185,22 @@ impl FlowResult {
 }
 
 impl FlowResult {
-    /// Of what was found on a busy machine only that is believed which an earlier try of the flow had shown too.
-    pub fn only_as(&mut self, earlier: &FlowResult, catalogue: &Catalogue) {
+    /// What is believed of a flow that was tried on a busy machine and then once more. A flow that passes may pass; one
+    /// that could not run, or found nobody where somebody was before, says nothing against what was seen first: what
+    /// kills a program shows only once. Of anything else, what showed both times.
+    pub fn tried_again(self, mut again: FlowResult, catalogue: &Catalogue) -> FlowResult {
+        match again.verdict {
+            Verdict::Pass => again,
+            Verdict::Skip | Verdict::Error => self,
+            _ if self.heard && !again.heard => self,
+            _ => {
+                again.only_as(&self, catalogue);
+                again
+            }
+        }
+    }
+
+    fn only_as(&mut self, earlier: &FlowResult, catalogue: &Catalogue) {
         let shown = |finding: &Finding| {
             let same =
                 |known: &&Finding| known.ruling == finding.ruling && known.requirement == finding.requirement;
@@ -404,5 +418,76 @@ fn untested_reason(flows: &[FlowResult], citing: &BTreeSet<String>) -> String {
             (Some(reason), _) => format!("{}: {}: {reason}", flow.name, flow.verdict.word()),
             (None, verdict) => format!("{} ended ({}) before it came to it", flow.name, verdict.word()),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flowproof_reference::machine::Time;
+    use serde_json::Value;
+
+    use super::*;
+
+    const CATALOGUE: &str = r#"
+        [[requirement]]
+        id = "X-1"
+        level = "MUST"
+        roles = ["server"]
+        topic = "x"
+        section = "1"
+        text = "One."
+
+        [[requirement]]
+        id = "X-2"
+        level = "SHOULD"
+        roles = ["server"]
+        topic = "x"
+        section = "2"
+        text = "Two."
+    "#;
+
+    fn look(verdict: Verdict, heard: bool, broken: &[&str]) -> FlowResult {
+        let mut result = FlowResult::not_run("x/y", "x/y.flow", "server", verdict, String::new());
+        result.heard = heard;
+        result.findings = broken
+            .iter()
+            .map(|id| Finding {
+                requirement: Some((*id).to_owned()),
+                ruling: Ruling::Broken,
+                by: "server".to_owned(),
+                judge: Judge::Arrow,
+                at: Time::default(),
+                line: None,
+                message: String::new(),
+                expected: String::new(),
+                actual: Value::Null,
+            })
+            .collect();
+        result
+    }
+
+    #[test]
+    fn of_two_looks_on_a_busy_machine_only_what_shows_twice_is_believed() {
+        let catalogue: Catalogue = toml::from_str(CATALOGUE).expect("the catalogue of the test can be read");
+        let failed = || look(Verdict::Fail, true, &["X-1", "X-2"]);
+        let believed = |again: FlowResult| {
+            let result = failed().tried_again(again, &catalogue);
+            let broken = |finding: &&Finding| finding.ruling == Ruling::Broken;
+            let ids = result.findings.iter().filter(broken).filter_map(|finding| finding.requirement.clone());
+            (result.verdict, ids.collect::<Vec<_>>())
+        };
+        let both = vec!["X-1".to_owned(), "X-2".to_owned()];
+        assert_eq!(believed(look(Verdict::Pass, true, &[])), (Verdict::Pass, vec![]));
+        assert_eq!(believed(failed()), (Verdict::Fail, both.clone()));
+        assert_eq!(believed(look(Verdict::Warn, true, &["X-2"])), (Verdict::Warn, vec!["X-2".to_owned()]));
+        assert_eq!(believed(look(Verdict::Inconclusive, true, &[])), (Verdict::Inconclusive, vec![]));
+        // A program that the first look killed, that can no more be reached, or that the end of the run kept away.
+        assert_eq!(believed(look(Verdict::Fail, false, &["X-1"])), (Verdict::Fail, both.clone()));
+        assert_eq!(believed(look(Verdict::Error, false, &[])), (Verdict::Fail, both.clone()));
+        assert_eq!(believed(look(Verdict::Skip, false, &[])), (Verdict::Fail, both));
+        let other =
+            look(Verdict::Fail, true, &["X-2"]).tried_again(look(Verdict::Fail, true, &["X-1"]), &catalogue);
+        assert_eq!(other.verdict, Verdict::Inconclusive);
+        assert!(other.reason.is_some_and(|reason| reason.contains("busy")));
     }
 }
