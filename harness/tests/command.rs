@@ -650,6 +650,18 @@ fn a_program_that_is_not_there_is_nobodys_fail() {
 }
 
 #[test]
+fn what_only_a_driver_could_bring_about_is_left_out_at_an_address() {
+    let (_node, url) = Running::serve(&["ptpchat", "--role", "node"]);
+    let words =
+        ["test", "ptpchat", &url, "--role", "node", "--filter", "channel/joins", "--filter", "message/says"];
+    let report = check_report(&words, NOTHING_JUDGED);
+    assert_eq!(with_verdict(&report, "skip").len(), 2, "{report:#}");
+    for flow in report["flows"].as_array().expect("an array") {
+        assert!(flow["reason"].as_str().is_some_and(|reason| reason.contains("driver")), "{flow:#}");
+    }
+}
+
+#[test]
 fn the_reference_client_passes_as_a_program() {
     let command = format!("'{}' serve hangout --role client --url {{url}}", env!("CARGO_BIN_EXE_flowproof"));
     let words = [

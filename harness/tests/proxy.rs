@@ -219,6 +219,39 @@ fn a_cluster_is_silent_and_its_sinner_is_named() {
 }
 
 #[test]
+fn a_control_that_asks_a_cluster_for_everything_is_silent() {
+    let mut scene = Scene::new("clusterio", None, &[], &[]);
+    scene.client(&["--role", "slave"]);
+    scene.wait_for("messages_total", 3);
+    scene.client(&["--role", "control"]);
+    scene.wait_for("messages_total", 6);
+    // The reference slave has the id 41.
+    let config = r#"{"groups": [{"name": "instance", "fields": {"id": 7, "name": "seven"}}]}"#;
+    for (ask, data) in [
+        ("list_slaves", "{}"),
+        ("set_instance_output_subscriptions", r#"{"instance_ids": [7]}"#),
+        ("create_instance", &format!(r#"{{"serialized_config": {config}}}"#)),
+        ("list_instances", "{}"),
+        ("get_instance_config", r#"{"instance_id": 7}"#),
+        ("set_instance_config_field", r#"{"instance_id": 7, "field": "instance.name", "value": "eight"}"#),
+        ("assign_instance_command", r#"{"instance_id": 7, "slave_id": 41}"#),
+        ("start_instance", r#"{"instance_id": 7}"#),
+        ("send_rcon", r#"{"instance_id": 7, "command": "/time"}"#),
+        ("create_save", r#"{"instance_id": 7}"#),
+        ("stop_instance", r#"{"instance_id": 7}"#),
+        ("delete_instance", r#"{"instance_id": 7}"#),
+        ("get_instance_config", r#"{"instance_id": 7}"#),
+    ] {
+        let before = scene.metric("messages_total");
+        scene.clients[1]
+            .tell(&format!(r#"{{"does": "request", "with": {{"type": "{ask}", "data": {data}}}}}"#));
+        // The request and its answer; what the master asks of the slave comes between them.
+        scene.wait_for("messages_total", before + 2);
+    }
+    assert_eq!(scene.finish(), (Vec::new(), Some(0)));
+}
+
+#[test]
 fn a_herd_of_two_is_silent() {
     let mut scene = Scene::new("cow", None, &[], &[]);
     scene.client(&["--role", "peer"]);
