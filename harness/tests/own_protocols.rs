@@ -31,6 +31,18 @@ fn a_new_folder_is_sound() {
 }
 
 #[test]
+fn a_folder_with_a_name_that_none_can_have_is_told() {
+    let mut files = example("chat");
+    let text = files.get_mut("protocol.toml").expect("it is there");
+    *text = text.replacen("\"chat\"", "\"Chät\"", 1);
+    let folder = written("bad-name", "Chät", &files);
+    let error = Corpus::from_folder(&folder).err().expect("it is refused").messages.join("\n");
+    for part in ["protocol.toml:", "begins with a small letter", "the folder has the same name"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
 fn a_name_is_small_letters_digits_and_dashes() {
     assert_eq!(bad_name("my-chat2"), None);
     for name in ["", "Chat", "2chat", "my chat", "chat/x", "ch\u{e4}t"] {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Protocol, REQUIREMENTS, RULES, SETTINGS, place};
+use crate::blank::bad_name;
 use crate::diagnostic::{self, Diagnostic};
 use crate::flow::ast::Span;
 use crate::flow::resolve::nearest;
@@ -103,6 +104,10 @@ impl Checker {
 
     fn settings(&mut self, protocol: &Protocol) {
         let settings = &protocol.settings;
+        if let Some(why) = bad_name(&settings.name) {
+            let hint = "the command, reports and flows name it so; the folder has the same name";
+            self.wrong("name", &settings.name, why.to_owned(), Some(hint.to_owned()));
+        }
         if settings.editions.is_empty() {
             let hint = Some("a protocol with one edition says: editions = [\"v1\"]".to_owned());
             let span = Span::new(0, 0);
