@@ -14,11 +14,9 @@ async fn serve(listener: tokio::net::TcpListener) {
     let options = ReferenceOptions {
         edition: "v1",
         seed: 1,
-        epoch: None,
-        authority: "",
         path: "/",
         settings: protocol.settings.values("v1"),
-        sinner: None,
+        ..ReferenceOptions::default()
     };
     let mut server = reference("hangout", "server", &options).expect("it is a role");
     let (_orders, inbox) = tokio::sync::mpsc::channel(1);

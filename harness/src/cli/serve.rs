@@ -99,6 +99,7 @@ fn serve(args: &ServeArgs, corpus: &Corpus) -> Result<bool, String> {
         path: &transport.default_path,
         settings,
         sinner: sinner.as_ref(),
+        varied: false,
     };
     let parsed = match &args.url {
         Some(url) if !role.listens => Some(target::parse(url, false)?),

@@ -47,6 +47,8 @@ pub struct RunSettings {
     pub path: String,
     /// A fault that is planted between the program under test and the flow.
     pub planted: Option<Arc<Sinner>>,
+    /// The reference in memory varies lawfully, by the seed: see [`crate::world::variation`].
+    pub varied: bool,
     /// Allowance on every limit.
     pub slack: Duration,
     /// How long an arrow waits.
@@ -81,6 +83,7 @@ impl RunSettings {
             host: "localhost".to_owned(),
             path: protocol.settings.transport(edition).default_path.clone(),
             planted: None,
+            varied: false,
             slack: Duration::ZERO,
             timeout: protocol.settings.timing.timeout,
             astray: ASTRAY_PATIENCE,

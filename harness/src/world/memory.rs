@@ -81,6 +81,7 @@ pub fn run(
             path: &plan.settings.path,
             settings,
             sinner,
+            varied: plan.settings.varied,
         };
         let machine = reference(&protocol.settings.name, &one.role, &options)?;
         references.push(Side {

@@ -6,3 +6,4 @@ pub mod network;
 pub mod passing;
 pub mod process;
 pub mod reference;
+pub mod variation;

@@ -10,6 +10,7 @@ use flowproof_reference::transport::Framing;
 use flowproof_reference::transport::websocket::WebSocketConfig;
 use flowproof_reference::{clusterio, cow, hangout, ptpchat};
 
+use super::variation::Variation;
 use crate::sinner::Sinner;
 use crate::sinner::filter::RuleFilter;
 
@@ -30,6 +31,8 @@ pub struct ReferenceOptions<'a> {
     pub settings: BTreeMap<String, String>,
     /// The planted fault, if any.
     pub sinner: Option<&'a Sinner>,
+    /// Says the same in other words and at other times, drawn by the seed.
+    pub varied: bool,
 }
 
 /// True when there are built-in reference implementations of a protocol.
@@ -230,6 +233,7 @@ fn station<M: Machine + 'static>(
         Some(sinner) if !sinner.rules.is_empty() => {
             Box::new(host.with_filter(Box::new(RuleFilter::new(sinner))))
         }
+        _ if options.varied => Box::new(host.with_filter(Box::new(Variation::new(options.seed)))),
         _ => Box::new(host),
     }
 }
