@@ -183,18 +183,65 @@ class Text:
             place += 1
         return place
 
+    def asks(self, place):
+        """Whether the brackets that end or begin here hold a planted fault, and no `!` stands before."""
+        begin, end = sorted((place, self.partner[place]))
+        if not any(self.word(inner) == "Fault" for inner in range(begin, end)):
+            return False
+        before = begin - 1
+        while self.word(before) == "." or re.match(r"\w", self.word(before)):
+            before -= 1
+        return self.word(before) != "!"
+
     def planted(self, offset):
-        """Whether a place lies behind a condition that asks for a planted fault."""
-        place = bisect.bisect_right(self.starts, offset) - 1
+        """Whether a place lies behind a condition that asks for a planted fault, or in such a condition."""
+        start = bisect.bisect_right(self.starts, offset) - 1
+        place = start + 1
+        while place < len(self.tokens):
+            word = self.word(place)
+            if word in ("{", ";", ",", "=>", "||") or word in PAIR:
+                break
+            if word in ("(", "["):
+                if self.asks(place):
+                    return True
+                place = self.partner[place]
+            place += 1
+        place, elsewhere = start, False
         while place >= 0:
             word = self.word(place)
-            if word == "Fault" and self.word(place + 1) == "::":
+            if word in PAIR:
+                if not elsewhere and word != "}" and self.asks(place):
+                    return True
+                elsewhere |= word == "}"
+                place = self.partner[place]
+            elif word == "Fault" and not elsewhere:
                 return True
-            if word == "fn":
+            elif word == "fn":
                 return False
-            # What stands in a block or a statement before this one asks for nothing here.
-            place = self.partner[place] - 1 if word == "}" else place - 1
+            elif word in (";", ",", "else"):
+                elsewhere = True
+            elif word in tuple("([{"):
+                elsewhere = False
+            place -= 1
         return False
+
+
+def only_planted(texts, mutant):
+    """Whether nothing but a planted fault leads to a mutant."""
+    if texts[mutant["file"]].planted(texts[mutant["file"]].offset(mutant["span"]["start"])):
+        return True
+    name = mutant["function"]["function_name"].split("::")[-1]
+    calls = [text.planted(text.starts[place]) for file, text in texts.items() if file.split("/")[2] == mutant["protocol"]
+             for place in range(1, len(text.tokens) - 1)
+             if text.word(place) == name and text.word(place + 1) == "(" and text.word(place - 1) != "fn"]
+    return bool(calls) and all(calls)
+
+
+def of_the_driver(mutant):
+    """What the program around a machine asks it, which has nothing to do with the protocol."""
+    name = mutant["function"]["function_name"]
+    return "impl Machine" in name and name.split("::")[-1] in ("command", "has_failed", "is_over", "leave") \
+        or name.split("::")[-1] in ("has", "from_stimulus", "from_command")
 
 
 class Unwieldy(Exception):
@@ -320,19 +367,25 @@ def listed(protocols):
     return kept
 
 
+def renew(path, text):
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
 def build(arguments, mutants):
     """Builds the scratch copy with the mutants behind switches; the numbers of those that are in it."""
     copy, alive = arguments.work / "copy", {mutant["number"] for mutant in mutants}
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
-    for name in filter(None, tracked.decode().split("\0")):
+    texts = {name: Text((ROOT / name).read_text(encoding="utf-8")) for name in {mutant["file"] for mutant in mutants}}
+    # What has switches is written once and only when it differs, lest it be compiled for nothing.
+    for name in set(filter(None, tracked.decode().split("\0"))) - {*texts, f"{SOURCE}/lib.rs"}:
         source, target = ROOT / name, copy / name
         if source.is_file() and (not target.exists() or target.read_bytes() != source.read_bytes()):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
-    texts = {name: Text((ROOT / name).read_text(encoding="utf-8")) for name in {mutant["file"] for mutant in mutants}}
-    (copy / SOURCE / "mutant.rs").write_text(SWITCH.replace("COUNT", str(len(mutants))), encoding="utf-8")
-    root = (ROOT / SOURCE / "lib.rs").read_text(encoding="utf-8") + "\nmod mutant;\n"
-    (copy / SOURCE / "lib.rs").write_text(root, encoding="utf-8")
+    renew(copy / SOURCE / "mutant.rs", SWITCH.replace("COUNT", str(len(mutants))))
+    renew(copy / SOURCE / "lib.rs", (ROOT / SOURCE / "lib.rs").read_text(encoding="utf-8") + "\nmod mutant;\n")
     environment = {**os.environ, "CARGO_TARGET_DIR": str(arguments.target), "CARGO_BUILD_JOBS": "2",
                    "CARGO_PROFILE_RELEASE_INCREMENTAL": "true", "CARGO_PROFILE_RELEASE_OPT_LEVEL": "1",
                    "CARGO_PROFILE_RELEASE_DEBUG": "false"}
@@ -349,9 +402,7 @@ def build(arguments, mutants):
         for name, text in texts.items():
             here = [mutant for mutant in mutants if mutant["file"] == name and mutant["number"] in alive]
             made, spans[name] = switched(text, here)
-            target = copy / name
-            if target.read_text(encoding="utf-8") != made:
-                target.write_text(made, encoding="utf-8")
+            renew(copy / name, made)
         ran = subprocess.run([*cargo, "check", "-p", "flowproof-reference", "--lib", *flags], cwd=copy, env=environment,
                              capture_output=True, text=True)
         wrong = set()
@@ -403,7 +454,8 @@ def closing(made, offset):
 
 def editions(protocol):
     table = tomllib.loads((ROOT / "corpus" / protocol / "protocol.toml").read_text(encoding="utf-8"))
-    return table.get("editions", [None])
+    default = table.get("default-edition")
+    return sorted(table.get("editions", [None]), key=lambda edition: edition != default)
 
 
 def limited():
@@ -413,8 +465,8 @@ def limited():
 
 def suite(arguments, protocol, edition, **switches):
     """How the suite of a protocol ends: `survived`, or how the mutant was caught."""
-    command = [arguments.flowproof, "test", protocol, "--format", "json", "--strict", "--jobs", "1"]
-    command += ["--corpus", str(ROOT / "corpus")]
+    command = [arguments.flowproof, "test", protocol, "--format", "json", "--strict", "--bail", "--jobs", "1"]
+    command += ["--corpus", str(arguments.work / "corpus")]
     command += ["--edition", edition] if edition else []
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=arguments.timeout, preexec_fn=limited,
@@ -430,6 +482,8 @@ def suite(arguments, protocol, edition, **switches):
             return "accused " + " ".join(sorted(found)[:4])
     if ran.returncode in (0, 1, 3):
         return "survived"
+    if ran.returncode == 2:
+        sys.exit(ran.stderr)
     return f"died with {ran.returncode}"
 
 
@@ -455,6 +509,9 @@ def main():
 
     mutants = listed(known)
     built, texts = build(arguments, mutants)
+    # The corpus may change while this runs.
+    shutil.rmtree(arguments.work / "corpus", ignore_errors=True)
+    shutil.copytree(ROOT / "corpus", arguments.work / "corpus")
     excuses = tomllib.loads((ROOT / "corpus" / "mutants.toml").read_text(encoding="utf-8")).get("survivor", [])
     wrong = False
     record = []
@@ -469,8 +526,7 @@ def main():
             for number in set(notes.read_text(encoding="utf-8").split()) if notes.exists() else ():
                 seen.setdefault(int(number), []).append(edition)
         mine = [mutant for mutant in mutants if mutant["protocol"] == protocol and mutant["number"] in built]
-        mine = [mutant for mutant in mine if mutant["number"] in seen
-                or not texts[mutant["file"]].planted(texts[mutant["file"]].offset(mutant["span"]["start"]))]
+        mine = [mutant for mutant in mine if not only_planted(texts, mutant) and not of_the_driver(mutant)]
         viable = len(mine)
         if arguments.only:
             mine = [mutant for mutant in mine if re.search(arguments.only, mutant["name"])]
@@ -482,7 +538,10 @@ def main():
                 ends = suite(arguments, protocol, edition, FLOWPROOF_MUTANT=str(mutant["number"]))
                 if ends != "survived":
                     return ends
-            return "survived" if mutant["number"] in seen else "unreached"
+            ends = "survived" if mutant["number"] in seen else "unreached"
+            if arguments.verbose:
+                print(f"{ends}: {mutant['name']}", file=sys.stderr, flush=True)
+            return ends
 
         began = time.monotonic()
         with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
