@@ -231,10 +231,23 @@ def only_planted(texts, mutant):
     if texts[mutant["file"]].planted(texts[mutant["file"]].offset(mutant["span"]["start"])):
         return True
     name = mutant["function"]["function_name"].split("::")[-1]
-    calls = [text.planted(text.starts[place]) for file, text in texts.items() if file.split("/")[2] == mutant["protocol"]
-             for place in range(1, len(text.tokens) - 1)
-             if text.word(place) == name and text.word(place + 1) == "(" and text.word(place - 1) != "fn"]
-    return bool(calls) and all(calls)
+    calls = called(texts, mutant["protocol"]).get(name, [])
+    return bool(calls) and all(text.planted(text.starts[place]) for text, place in calls)
+
+
+CALLED = {}
+
+
+def called(texts, protocol):
+    """Where the functions of a protocol are called, by name."""
+    if protocol not in CALLED:
+        calls = CALLED[protocol] = {}
+        for file, text in texts.items():
+            if file.split("/")[2] == protocol:
+                for place in range(1, len(text.tokens) - 1):
+                    if text.word(place + 1) == "(" and text.word(place - 1) != "fn":
+                        calls.setdefault(text.word(place), []).append((text, place))
+    return CALLED[protocol]
 
 
 def of_the_driver(mutant):
@@ -381,7 +394,9 @@ def build(arguments, mutants):
     # What has switches is written once and only when it differs, lest it be compiled for nothing.
     for name in set(filter(None, tracked.decode().split("\0"))) - {*texts, f"{SOURCE}/lib.rs"}:
         source, target = ROOT / name, copy / name
-        if source.is_file() and (not target.exists() or target.read_bytes() != source.read_bytes()):
+        # The corpus is given to the command as a folder: the one inside it may be old.
+        if source.is_file() and (not target.exists() or not name.startswith("corpus/")
+                                 and target.read_bytes() != source.read_bytes()):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
     renew(copy / SOURCE / "mutant.rs", SWITCH.replace("COUNT", str(len(mutants))))
