@@ -497,7 +497,7 @@ def suite(arguments, protocol, edition, **switches):
             return "accused " + " ".join(sorted(found)[:4])
     if ran.returncode in (0, 1, 3):
         return "survived"
-    if ran.returncode == 2:
+    if ran.returncode == 2 and ran.stderr.strip():
         sys.exit(ran.stderr)
     return f"died with {ran.returncode}"
 
