@@ -458,6 +458,11 @@ def build(arguments, mutants):
     return built, texts
 
 
+def roles(protocol):
+    table = tomllib.loads((ROOT / "corpus" / protocol / "protocol.toml").read_text(encoding="utf-8"))
+    return [role["name"] for role in table["role"]]
+
+
 def closing(made, offset):
     """Where the block ends that begins after a place."""
     text = Text(made.decode())
@@ -478,28 +483,37 @@ def limited():
     os.nice(10)
 
 
-def suite(arguments, protocol, edition, **switches):
-    """How the suite of a protocol ends: `survived`, or how the mutant was caught."""
-    command = [arguments.flowproof, "test", protocol, "--format", "json", "--strict", "--bail", "--jobs", "1"]
-    command += ["--corpus", str(arguments.work / "corpus")]
+def suite(arguments, protocol, edition, role, **switches):
+    """How the suite of a role ends: `survived`, or how the mutant was caught."""
+    command = [arguments.flowproof, "test", protocol, "--role", role, "--format", "json", "--strict", "--bail",
+               "--jobs", "1", "--corpus", str(arguments.work / "corpus")]
     command += ["--edition", edition] if edition else []
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=arguments.timeout, preexec_fn=limited,
                              env={**os.environ, **switches})
     except subprocess.TimeoutExpired:
         return "hangs"
-    if ran.returncode == 1:
-        report = json.loads(ran.stdout)
-        reports = report if isinstance(report, list) else [report]
-        found = {str(finding["requirement"]) for each in reports for flow in each["flows"]
-                 for finding in flow["findings"] if finding["verdict"] in ("broken", "warned")}
-        if found:
-            return "accused " + " ".join(sorted(found)[:4])
-    if ran.returncode in (0, 1, 3):
-        return "survived"
     if ran.returncode == 2 and ran.stderr.strip():
         sys.exit(ran.stderr)
-    return f"died with {ran.returncode}"
+    if ran.returncode not in (0, 1, 3):
+        return f"died with {ran.returncode}"
+    report = json.loads(ran.stdout) if ran.stdout.strip() else {"flows": []}
+    flows = [flow for each in (report if isinstance(report, list) else [report]) for flow in each["flows"]]
+    found = {str(finding["requirement"]) for flow in flows for finding in flow["findings"]
+             if finding["verdict"] in ("broken", "warned")}
+    if found:
+        return "accused " + " ".join(sorted(found)[:4])
+    doubtful = [flow for flow in flows if flow["verdict"] in ("inconclusive", "error")]
+    if doubtful and not any(flow["verdict"] == "pass" for flow in flows):
+        return f"nothing of the {role} can be judged"
+    if doubtful:
+        return f"unclear {len(doubtful)} {doubtful[0]['name']} ({doubtful[0]['reason']})"
+    return "survived"
+
+
+def alive(end):
+    """Whether a mutant was not caught: no flow accuses it, or it made some of them inconclusive, no more."""
+    return end.startswith(("survived", "unreached", "unclear"))
 
 
 def main():
@@ -532,14 +546,14 @@ def main():
     record = []
     for protocol in protocols:
         seen = {}
-        for edition in editions(protocol):
+        for edition, role in ((edition, role) for edition in editions(protocol) for role in roles(protocol)):
             notes = arguments.work / "seen"
             notes.unlink(missing_ok=True)
-            ends = suite(arguments, protocol, edition, FLOWPROOF_MUTANTS_SEEN=str(notes))
-            if ends != "survived":
-                sys.exit(f"{protocol} without a mutant: {ends}")
+            ends = suite(arguments, protocol, edition, role, FLOWPROOF_MUTANTS_SEEN=str(notes))
+            if ends not in ("survived", f"nothing of the {role} can be judged"):
+                sys.exit(f"{protocol} {edition} {role} without a mutant: {ends}")
             for number in set(notes.read_text(encoding="utf-8").split()) if notes.exists() else ():
-                seen.setdefault(int(number), []).append(edition)
+                seen.setdefault(int(number), []).append((edition, role))
         mine = [mutant for mutant in mutants if mutant["protocol"] == protocol and mutant["number"] in built]
         mine = [mutant for mutant in mine if not only_planted(texts, mutant) and not of_the_driver(mutant)]
         viable = len(mine)
@@ -549,11 +563,14 @@ def main():
             mine = random.Random(f"{arguments.seed} {protocol}").sample(mine, arguments.sample)
 
         def judged(mutant):
-            for edition in seen.get(mutant["number"], []):
-                ends = suite(arguments, protocol, edition, FLOWPROOF_MUTANT=str(mutant["number"]))
-                if ends != "survived":
+            unclear = None
+            for edition, role in seen.get(mutant["number"], []):
+                ends = suite(arguments, protocol, edition, role, FLOWPROOF_MUTANT=str(mutant["number"]))
+                if alive(ends):
+                    unclear = ends if ends != "survived" else unclear
+                else:
                     return ends
-            ends = "survived" if mutant["number"] in seen else "unreached"
+            ends = unclear or "survived" if mutant["number"] in seen else "unreached"
             if arguments.verbose:
                 print(f"{ends}: {mutant['name']}", file=sys.stderr, flush=True)
             return ends
@@ -564,7 +581,7 @@ def main():
         caught = excused = 0
         for mutant, end in sorted(zip(mine, ends), key=lambda pair: pair[0]["number"]):
             record.append({"name": mutant["name"], "ends": end})
-            if end not in ("survived", "unreached"):
+            if not alive(end):
                 caught += 1
                 arguments.verbose and print(f"{end}: {mutant['name']}")
                 continue
