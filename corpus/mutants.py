@@ -391,12 +391,14 @@ def build(arguments, mutants):
     copy, alive = arguments.work / "copy", {mutant["number"] for mutant in mutants}
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
     texts = {name: Text((ROOT / name).read_text(encoding="utf-8")) for name in {mutant["file"] for mutant in mutants}}
+    # The corpus is given to the command as a folder: the one inside it may be old.
+    old = (copy / "corpus").exists()
     # What has switches is written once and only when it differs, lest it be compiled for nothing.
     for name in set(filter(None, tracked.decode().split("\0"))) - {*texts, f"{SOURCE}/lib.rs"}:
         source, target = ROOT / name, copy / name
-        # The corpus is given to the command as a folder: the one inside it may be old.
-        if source.is_file() and (not target.exists() or not name.startswith("corpus/")
-                                 and target.read_bytes() != source.read_bytes()):
+        if old and name.startswith("corpus/"):
+            continue
+        if source.is_file() and (not target.exists() or target.read_bytes() != source.read_bytes()):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
     renew(copy / SOURCE / "mutant.rs", SWITCH.replace("COUNT", str(len(mutants))))
