@@ -116,7 +116,7 @@ impl Peers {
         let target = whole.get("target").filter(|target| !target.is_null());
         let for_me = target.and_then(peer_id).as_deref() == Some(own.as_str());
         match action {
-            "newList" => line.answers.asked(seen, line.heard, &sender, payload),
+            "newList" => line.answers.asked(seen, line.heard, &sender, payload, &known.given),
             "wantedList" if for_me => {
                 if let Some(store) = store(payload) {
                     let list = payload.get("list").and_then(Value::as_array).into_iter().flatten();
@@ -589,6 +589,7 @@ impl Monitor for Peers {
                 let known = self.known.entry(line.peer.name.clone()).or_default();
                 known.ids.extend(line.id.clone());
                 known.last_end = Some(seen.at);
+                known.given.ended(seen.at);
                 known.given.forget_peers();
             }
             _ => {}
