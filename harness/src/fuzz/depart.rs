@@ -122,7 +122,10 @@ pub fn beside(
     if watched.len() != 1 || others.len() != 1 || has_table(first) || has_table(second) {
         return None;
     }
-    let suffix = "-2";
+    // One that was made of two already has names like these.
+    let text = first.text(&[]) + &second.text(&[]);
+    let suffix = (2..).map(|number| format!("-{number}")).find(|suffix| !text.contains(suffix.as_str()))?;
+    let suffix = suffix.as_str();
     let rename = |text: &mut String| {
         if others.contains(text.as_str()) {
             text.clone_from(known);

@@ -94,7 +94,8 @@ impl Leavings {
         } else {
             None
         };
-        side.strange |= side.last.is_none();
+        // Before it was ready, nothing but the handshake had to be taken.
+        side.strange |= side.last.is_none() || !side.ready;
     }
 
     fn said(&mut self, seen: &Seen<'_>, message: Message<'_>, rulings: &mut Rulings) {

@@ -335,7 +335,10 @@ impl Line {
     fn told_of(&mut self, record: &Value) {
         let Some(id) = record_id(record.get("_id")) else { return };
         let family = record.pointer("/data/family").and_then(Value::as_str) == Some("alpha");
-        let created = record.get("created").and_then(Value::as_f64);
+        let time = |name: &str| record.get(name).and_then(Value::as_f64).filter(|time| *time > 0.0);
+        // A record that is not whole, or of nobody who can be a peer, may be taken or not.
+        let whole = record.get("_id").is_some_and(|id| peer_id(id).is_some()) && time("updated").is_some();
+        let created = time("created").filter(|_| whole);
         match created {
             Some(created) if family && !is_deleted(record) => {
                 let place = self.family.get(&id).map_or(self.heard, |(_, place)| *place);

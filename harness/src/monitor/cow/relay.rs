@@ -51,7 +51,7 @@ enum Kind {
     /// A `connected` or `peerGone` made up by a peer.
     MadeUp,
     /// Under the id of another peer who is there.
-    Forged,
+    Forged(LinkId),
     /// To one peer.
     One(LinkId),
     /// To everybody.
@@ -246,7 +246,7 @@ impl Relay {
             // One that has said what may end its connection may be there no longer.
             let there =
                 |owner: LinkId| self.lines.get(&owner).is_some_and(|line| !line.unclear && !line.deaf);
-            return if self.owner(&claimed).is_some_and(there) { Kind::Forged } else { Kind::Unclear };
+            return self.owner(&claimed).filter(|owner| there(*owner)).map_or(Kind::Unclear, Kind::Forged);
         }
         match value.get("target") {
             None | Some(Value::Null) => Kind::All,
@@ -584,13 +584,20 @@ impl Relay {
             matches!((&self.sent[*place].content, value),
                 (Content::Text(_, Some(known)), Some(value)) if same(known, value))
         });
-        let all: Vec<usize> = same_text.chain(same_value).collect();
+        let same_text: Vec<usize> = same_text.collect();
+        // To the letter the same: nothing else was meant.
+        if let Some(place) = same_text.iter().find(|place| !self.sent[**place].delivered.contains_key(&link)) {
+            return Some((*place, false));
+        }
+        let all: Vec<usize> = same_text.into_iter().chain(same_value).collect();
         let rank = |place: &usize| {
             let sent = &self.sent[*place];
             let here = match sent.kind {
                 Kind::One(one) => one == link,
                 Kind::All => true,
                 Kind::Unclear | Kind::Actionless => return 2,
+                // Passed on under another's name it looks like that other's.
+                Kind::Forged(_) => return if sent.delivered.contains_key(&link) { 5 } else { 3 },
                 _ => false,
             };
             match sent.delivered.contains_key(&link) {
@@ -636,7 +643,13 @@ impl Relay {
                 rulings.broken("COW-ROUTE-9", seen.from, seen.at, message, "nothing for anybody", found());
                 return;
             }
-            Kind::Forged => {
+            // Whose id it is may have gone by the time that the relay looked.
+            Kind::Forged(owner)
+                if self.lines.get(owner).is_none_or(|line| !line.open || line.unclear || line.deaf) =>
+            {
+                return;
+            }
+            Kind::Forged(_) => {
                 let message = format!("a message under another's id was passed on to {}", seen.to.name);
                 rulings.broken("COW-ROUTE-10", seen.from, seen.at, message, "nothing for anybody", found());
                 return;
@@ -995,7 +1008,7 @@ impl Monitor for Relay {
                 (Kind::Junk, Content::Binary(_)) => "COW-ROB-10",
                 (Kind::Junk, Content::Text(..)) => "COW-ROB-8",
                 (Kind::MadeUp, _) => "COW-ROUTE-9",
-                (Kind::Forged, _) => "COW-ROUTE-10",
+                (Kind::Forged(_), _) => "COW-ROUTE-10",
                 (Kind::Nobody(_), _) => "COW-ROUTE-7",
                 _ => continue,
             };

@@ -1546,12 +1546,43 @@ fn does(
         if scope.astray && drawn.iter().count() > bindings.iter().count() {
             return Err(scope.broken_flow(step, "it names what stands for nothing yet"));
         }
+        if scope.astray && !shared.was_told(one, &order.with, &bindings) {
+            return Err(scope.broken_flow(step, "it names what it was never told"));
+        }
         *bindings = drawn;
     }
     shared.stimulated = Some((one, shared.deeds_of(one)));
     shared.last_cause = shared.now;
     shared.outputs.push_back(Output::Stimulus(one, order));
     Ok(())
+}
+
+impl Shared {
+    /// True when somebody heard every text in `with` that a variable stands for, unless it is given with the protocol.
+    fn was_told(&self, who: usize, with: &Value, bindings: &Bindings) -> bool {
+        let given = |name: &str| self.plan.bound.iter().any(|(known, _)| known == name);
+        let name = &self.cast[who].name;
+        let heard = |text: &str| {
+            self.transcript.lines().iter().any(|line| line.to == *name && line.text.contains(text))
+        };
+        let mut texts = bindings.iter().filter(|(name, _)| !given(name)).filter_map(|(_, bound)| match bound {
+            Bound::Value(Value::String(text)) => Some(text),
+            _ => None,
+        });
+        texts.all(|text| !contains(with, text) || heard(text))
+    }
+}
+
+/// True when a value holds a text, as a name or as a value.
+fn contains(value: &Value, text: &str) -> bool {
+    match value {
+        Value::String(known) => known == text,
+        Value::Array(items) => items.iter().any(|item| contains(item, text)),
+        Value::Object(members) => {
+            members.iter().any(|(name, value)| name == text || contains(value, text))
+        }
+        _ => false,
+    }
 }
 
 /// The program under test is asked to end in order.
