@@ -243,7 +243,9 @@ fn what_once_accused_an_honest_reference_accuses_it_no_more() {
     let name = |path: &Path| path.file_stem().expect("it has a name").to_string_lossy().into_owned();
     let mut played = 0;
     for (protocol, roles) in below(&root).iter().map(|path| (protocol(&name(path)), below(path))) {
-        for (role, edition) in roles.iter().flat_map(|role| below(role).into_iter().map(move |one| (role, one))) {
+        for (role, edition) in
+            roles.iter().flat_map(|role| below(role).into_iter().map(move |one| (role, one)))
+        {
             let settings = RunSettings::in_memory(&protocol, &name(&edition), 1);
             let stage = Stage { protocol: Arc::clone(&protocol), role: name(role), settings };
             for path in below(&edition) {
@@ -252,7 +254,8 @@ fn what_once_accused_an_honest_reference_accuses_it_no_more() {
                 let file = Arc::new(file.expect("the flow can be parsed"));
                 let result = stage.in_memory(&file, None, &AtomicBool::new(false)).expect("it can be played");
                 let accused = result.findings.iter().filter(|finding| finding.ruling == Ruling::Broken);
-                let accused: Vec<_> = accused.map(|finding| (&finding.requirement, &finding.message)).collect();
+                let accused: Vec<_> =
+                    accused.map(|finding| (&finding.requirement, &finding.message)).collect();
                 assert!(accused.is_empty(), "{}: {accused:?}\n{}", path.display(), result.transcript);
                 played += 1;
             }

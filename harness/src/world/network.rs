@@ -19,6 +19,10 @@ use crate::corpus::Protocol;
 use crate::runner::conversation::{Conversation, Ending, Input, Outcome, Output};
 use crate::runner::plan::{self, Plan};
 
+/// How often it is looked whether programs live and whether the run is to be cut short.
+const PULSE: Duration = Duration::from_millis(100);
+/// The same off the path, where programs are ours.
+const ASTRAY_PULSE: Duration = Duration::from_millis(20);
 /// How long a TCP connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Chunks that readers may be ahead of the conversation.
@@ -166,7 +170,9 @@ pub async fn run(
         }
     }
     let mut wires: BTreeMap<LinkId, Wire> = BTreeMap::new();
-    let mut pulse = tokio::time::interval(Duration::from_millis(100));
+    // Off the path nobody else tells that a program has died.
+    let beat = if plan.astray && !programs.is_empty() { ASTRAY_PULSE } else { PULSE };
+    let mut pulse = tokio::time::interval(beat);
     let mut deaths: Vec<(String, String)> = Vec::new();
     loop {
         while let Some(output) = conversation.poll_output() {
@@ -247,14 +253,15 @@ pub async fn run(
                 if let Some(why) = strangers.lost(&mut programs) {
                     conversation.give_up(why);
                 }
-                note_deaths(&plan, &protocol, &mut programs, &strangers, &mut deaths);
+                let leaving = plan.astray && conversation.is_leaving();
+                note_deaths(&plan, &protocol, &mut programs, &strangers, leaving, &mut deaths);
                 for (participant, well) in ended_programs(&plan, place, &mut programs) {
                     conversation.handle(time(Instant::now()), Input::Exited(participant, well));
                 }
             }
         }
     }
-    note_deaths(&plan, &protocol, &mut programs, &strangers, &mut deaths);
+    note_deaths(&plan, &protocol, &mut programs, &strangers, plan.astray, &mut deaths);
     let end = Instant::now();
     let mut outcome = conversation.into_outcome();
     if let (Some(why), Ending::Unreached(_)) = (strangers.silent(&programs, end - start), &outcome.ending) {
@@ -436,18 +443,21 @@ impl Strangers {
     }
 }
 
-/// Programs that ended in a way that theirs should not. Where a role may end by itself, only a signal tells of a death.
+/// Programs that ended in a way that theirs should not. Where a role may end by itself, or when we are `leaving` after a
+/// conversation that nobody can expect to be liked, only a signal tells of a death.
 fn note_deaths(
     plan: &Plan,
     protocol: &Protocol,
     programs: &mut BTreeMap<usize, Process>,
     strangers: &Strangers,
+    leaving: bool,
     deaths: &mut Vec<(String, String)>,
 ) {
     for (participant, program) in programs.iter_mut().filter(|(one, _)| !strangers.0.contains_key(one)) {
         let one = &plan.cast[*participant];
         let name = &one.name;
-        let may_exit = protocol.settings.roles.iter().any(|role| role.name == one.role && role.exits);
+        let may_exit =
+            leaving || protocol.settings.roles.iter().any(|role| role.name == one.role && role.exits);
         if let Some(status) = program.exit_status()
             && !status.success()
             && !program.was_asked()

@@ -577,7 +577,8 @@ impl Board<'_> {
         let mut last: Option<(Finding, String)> = None;
         let mut shows = |result: Option<FlowResult>| {
             let result = result.filter(|_| !self.is_past())?;
-            let again = findings(&result, &self.kinds).into_iter().find(|(known, _)| known.is_like(&identity));
+            let again =
+                findings(&result, &self.kinds).into_iter().find(|(known, _)| known.is_like(&identity));
             let shows = again.is_some();
             last = again.map(|(_, finding)| (finding, result.transcript.to_string())).or(last.take());
             Some(shows)

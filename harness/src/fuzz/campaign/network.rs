@@ -367,8 +367,9 @@ impl Host<'_, '_> {
             return;
         };
         let found = board.learn(&one.case, &result);
-        back.news
-            .extend(found.into_iter().map(|(identity, finding)| (one.number, one.case.clone(), identity, finding)));
+        back.news.extend(
+            found.into_iter().map(|(identity, finding)| (one.number, one.case.clone(), identity, finding)),
+        );
     }
 
     /// Hears what came of a probe.

@@ -99,7 +99,10 @@ impl Mutator<'_> {
             }
             14 => {
                 let place = self.rng.usize(..=end);
-                let pause = Duration::from_millis(*self.one_of(PAUSES)?);
+                let longest = self.pool.longest_pause;
+                let pauses = PAUSES.iter().map(|pause| Duration::from_millis(*pause));
+                let pauses: Vec<Duration> = pauses.filter(|pause| *pause <= longest).collect();
+                let pause = *self.one_of(&pauses)?;
                 case.flow.steps.insert(place, step(StepKind::Wait(pause)));
                 Some("there is a pause".to_owned())
             }

@@ -95,7 +95,7 @@ impl Leavings {
             None
         };
         // Before it was ready, nothing but the handshake had to be taken.
-        side.strange |= side.last.is_none() || !side.ready;
+        side.strange |= side.last.is_none() || !side.ready || message.seq.is_none();
     }
 
     fn said(&mut self, seen: &Seen<'_>, message: Message<'_>, rulings: &mut Rulings) {

@@ -59,14 +59,7 @@ impl Answers {
     }
 
     /// Another peer sent a list.
-    pub(super) fn asked(
-        &mut self,
-        seen: &Seen<'_>,
-        place: u64,
-        asker: &str,
-        payload: &Value,
-        given: &Given,
-    ) {
+    pub(super) fn asked(&mut self, seen: &Seen<'_>, place: u64, asker: &str, payload: &Value, given: &Given) {
         let (Some(store), Some(list)) = (store(payload), payload.get("list").and_then(Value::as_array))
         else {
             return;

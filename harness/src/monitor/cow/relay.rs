@@ -586,7 +586,8 @@ impl Relay {
         });
         let same_text: Vec<usize> = same_text.collect();
         // To the letter the same: nothing else was meant.
-        if let Some(place) = same_text.iter().find(|place| !self.sent[**place].delivered.contains_key(&link)) {
+        if let Some(place) = same_text.iter().find(|place| !self.sent[**place].delivered.contains_key(&link))
+        {
             return Some((*place, false));
         }
         let all: Vec<usize> = same_text.into_iter().chain(same_value).collect();

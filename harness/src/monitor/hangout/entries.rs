@@ -106,7 +106,8 @@ impl Entries {
 
     /// A client is told its token.
     fn token(&mut self, reader: LinkId, index: &str) {
-        let shared = self.links.iter().any(|(id, link)| *id != reader && link.token.as_deref() == Some(index));
+        let shared =
+            self.links.iter().any(|(id, link)| *id != reader && link.token.as_deref() == Some(index));
         if shared {
             let same = self.links.values_mut().filter(|link| link.token.as_deref() == Some(index));
             same.for_each(|link| link.confused = true);

@@ -50,10 +50,10 @@ pub(super) struct Scope {
     pub(super) astray: bool,
 }
 
-/// So many things that did not come teach it not to wait much.
-const ASTRAY_MISSES: usize = 8;
-/// How long it waits from then on.
+/// What it waits for at least, however much has not come.
 const ASTRAY_IMPATIENCE: Duration = Duration::from_millis(10);
+/// How long a program of ours is watched at the end.
+const AFTERMATH: Duration = Duration::from_millis(80);
 /// How long it waits for a connection.
 const ASTRAY_OPENING: Duration = Duration::from_secs(1);
 
@@ -72,10 +72,10 @@ impl Scope {
         let timeout = shared.plan.settings.timeout;
         if !self.astray {
             timeout
-        } else if shared.missed < ASTRAY_MISSES {
-            timeout.min(shared.plan.settings.astray)
         } else {
-            timeout.min(ASTRAY_IMPATIENCE)
+            // Each thing that did not come makes it wait half as long for the next.
+            let halved = shared.plan.settings.astray / (1 << shared.missed.min(8));
+            timeout.min(halved.max(ASTRAY_IMPATIENCE))
         }
     }
 
@@ -152,6 +152,7 @@ pub(super) fn flow(
     }
     Box::pin(async move {
         steps.await?;
+        linger(&shared).await;
         let shared = shared.borrow();
         match &shared.unreachable {
             // Where nothing was heard, nothing was judged.
@@ -159,6 +160,19 @@ pub(super) fn flow(
             _ => Ok(()),
         }
     })
+}
+
+/// A program that dies of what it was told gets the time to, before we take leave: after that it may go.
+async fn linger(shared: &Rc<RefCell<Shared>>) {
+    let (ours, until) = {
+        let shared = shared.borrow();
+        let tested = |one: &Participant| one.under_test && (!one.listens || shared.plan.datagrams);
+        let ours = shared.plan.settings.started && shared.cast.iter().any(tested);
+        (ours, shared.now + AFTERMATH)
+    };
+    if ours {
+        wait_for(shared, Some(until), |shared| (!shared.exits.is_empty()).then_some(())).await;
+    }
 }
 
 /// What the first `served` that accuses anybody cites.
@@ -1565,10 +1579,11 @@ impl Shared {
         let heard = |text: &str| {
             self.transcript.lines().iter().any(|line| line.to == *name && line.text.contains(text))
         };
-        let mut texts = bindings.iter().filter(|(name, _)| !given(name)).filter_map(|(_, bound)| match bound {
-            Bound::Value(Value::String(text)) => Some(text),
-            _ => None,
-        });
+        let mut texts =
+            bindings.iter().filter(|(name, _)| !given(name)).filter_map(|(_, bound)| match bound {
+                Bound::Value(Value::String(text)) => Some(text),
+                _ => None,
+            });
         texts.all(|text| !contains(with, text) || heard(text))
     }
 }
@@ -1578,9 +1593,7 @@ fn contains(value: &Value, text: &str) -> bool {
     match value {
         Value::String(known) => known == text,
         Value::Array(items) => items.iter().any(|item| contains(item, text)),
-        Value::Object(members) => {
-            members.iter().any(|(name, value)| name == text || contains(value, text))
-        }
+        Value::Object(members) => members.iter().any(|(name, value)| name == text || contains(value, text)),
         _ => false,
     }
 }
