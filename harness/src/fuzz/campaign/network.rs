@@ -47,6 +47,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const ROUND: usize = 16;
 /// The longest time between two probes while conversations land.
 const UNPROBED: Duration = Duration::from_millis(500);
+/// How long a conversation is suspected where no probe clears it.
+const SUSPECT: Duration = Duration::from_secs(2);
 /// How long those in flight may take to land by themselves when something is to be looked into.
 const LANDING: Duration = Duration::from_millis(500);
 /// How long they may take to land when they are told to.
@@ -328,6 +330,11 @@ impl Host<'_, '_> {
                         let wrong = self.is_dead() || !back.news.is_empty() || back.unserved.is_some();
                         if closed.is_none() && (wrong || board.is_ended()) {
                             closed = Some(Instant::now());
+                        }
+                        if probe.is_none() {
+                            // Nobody tells that all is well: those of the last seconds are suspects.
+                            let long_ago = |at: Instant| at.elapsed() > SUSPECT;
+                            back.suspects.retain(|known| !known.landed.is_some_and(long_ago));
                         }
                         let over = board.is_past();
                         let late = closed.is_some_and(|since| over || since.elapsed() > LANDING);

@@ -54,6 +54,8 @@ pub(super) struct Scope {
 const ASTRAY_IMPATIENCE: Duration = Duration::from_millis(10);
 /// How long a program of ours is watched at the end.
 const AFTERMATH: Duration = Duration::from_millis(80);
+/// The same of one that has hung up.
+const AFTERMATH_OF_LINKS: Duration = Duration::from_millis(600);
 /// How long it waits for a connection.
 const ASTRAY_OPENING: Duration = Duration::from_secs(1);
 
@@ -168,7 +170,9 @@ async fn linger(shared: &Rc<RefCell<Shared>>) {
         let shared = shared.borrow();
         let tested = |one: &Participant| one.under_test && (!one.listens || shared.plan.datagrams);
         let ours = shared.plan.settings.started && shared.cast.iter().any(tested);
-        (ours, shared.now + AFTERMATH)
+        // One that has hung up may be on its way out.
+        let hung_up = shared.links.iter().any(|link| link.ended_by_them);
+        (ours, shared.now + if hung_up { AFTERMATH_OF_LINKS } else { AFTERMATH })
     };
     if ours {
         wait_for(shared, Some(until), |shared| (!shared.exits.is_empty()).then_some(())).await;
@@ -1560,42 +1564,17 @@ fn does(
         if scope.astray && drawn.iter().count() > bindings.iter().count() {
             return Err(scope.broken_flow(step, "it names what stands for nothing yet"));
         }
-        if scope.astray && !shared.was_told(one, &order.with, &bindings) {
-            return Err(scope.broken_flow(step, "it names what it was never told"));
-        }
         *bindings = drawn;
+    }
+    if scope.astray {
+        // Whether it could know what it is to use, nobody has seen to.
+        let party = shared.parties[one].clone();
+        shared.monitors.iter_mut().for_each(|monitor| monitor.ordered(&party, &order.with));
     }
     shared.stimulated = Some((one, shared.deeds_of(one)));
     shared.last_cause = shared.now;
     shared.outputs.push_back(Output::Stimulus(one, order));
     Ok(())
-}
-
-impl Shared {
-    /// True when somebody heard every text in `with` that a variable stands for, unless it is given with the protocol.
-    fn was_told(&self, who: usize, with: &Value, bindings: &Bindings) -> bool {
-        let given = |name: &str| self.plan.bound.iter().any(|(known, _)| known == name);
-        let name = &self.cast[who].name;
-        let heard = |text: &str| {
-            self.transcript.lines().iter().any(|line| line.to == *name && line.text.contains(text))
-        };
-        let mut texts =
-            bindings.iter().filter(|(name, _)| !given(name)).filter_map(|(_, bound)| match bound {
-                Bound::Value(Value::String(text)) => Some(text),
-                _ => None,
-            });
-        texts.all(|text| !contains(with, text) || heard(text))
-    }
-}
-
-/// True when a value holds a text, as a name or as a value.
-fn contains(value: &Value, text: &str) -> bool {
-    match value {
-        Value::String(known) => known == text,
-        Value::Array(items) => items.iter().any(|item| contains(item, text)),
-        Value::Object(members) => members.iter().any(|(name, value)| name == text || contains(value, text)),
-        _ => false,
-    }
 }
 
 /// The program under test is asked to end in order.
