@@ -53,6 +53,12 @@ const SUSPECT: Duration = Duration::from_secs(2);
 const LANDING: Duration = Duration::from_millis(500);
 /// How long they may take to land when they are told to.
 const CALLED: Duration = Duration::from_millis(250);
+/// Conversations in flight at first, and again when they were too many.
+const CAREFUL: usize = 4;
+/// So many more are tried when a bystander does not mind.
+const WIDER: usize = 2;
+/// A bystander who is served so much later does not mind.
+const UNNOTICED: Duration = Duration::from_millis(30);
 /// The number of a probe, which is no case.
 const PROBE: u64 = u64::MAX;
 /// Probes that show how quick a target is.
@@ -72,6 +78,10 @@ struct Host<'b, 'a> {
     patience: Duration,
     told_memory: bool,
     told_slow: bool,
+    /// Conversations in flight: as many as a bystander does not mind.
+    width: usize,
+    /// How long serving a bystander takes when nobody else is there.
+    usual: Option<Duration>,
     /// Cases that were called back unfinished.
     again: Vec<(u64, Case)>,
 }
@@ -127,6 +137,8 @@ pub(super) fn work(board: &Board<'_>, worker: usize) {
         patience: ASTRAY_PATIENCE,
         told_memory: false,
         told_slow: false,
+        width: board.config.width.clamp(1, CAREFUL),
+        usual: None,
         again: Vec::new(),
     };
     let probe = probe_case(board);
@@ -282,7 +294,7 @@ impl Host<'_, '_> {
     /// Keeps conversations in flight until there is something to look into, or the campaign is over.
     fn fly(&mut self, place: &Place, probe: Option<&Case>) -> Landed {
         let board = self.board;
-        let width = board.config.width.max(1);
+        let together = board.config.width > 1;
         let probe = probe.filter(|_| self.lasting);
         let mut back = Landed::default();
         let local = tokio::task::LocalSet::new();
@@ -295,12 +307,13 @@ impl Host<'_, '_> {
             let (mut unprobed, mut probed) = (0, Instant::now());
             let mut look = tokio::time::interval(LOOK);
             loop {
+                let width = self.width;
                 while closed.is_none() && !dry && flying.len() < width {
                     let Some((number, case)) = self.again.pop().or_else(|| board.take()) else {
                         dry = true;
                         break;
                     };
-                    flying.push(self.launch(number, &case, place, width > 1, &landed));
+                    flying.push(self.launch(number, &case, place, together, &landed));
                     if self.lasting {
                         back.suspects.push(Suspect { number, case, landed: None });
                     }
@@ -403,6 +416,13 @@ impl Host<'_, '_> {
         let took = one.since.elapsed();
         self.patience = (took * 2).clamp(LEAST_PATIENCE, ASTRAY_PATIENCE);
         self.probes.push(took);
+        // Where everybody hears everybody, many at once drown each other.
+        let usual = *self.usual.get_or_insert(took);
+        if took < usual * 2 + UNNOTICED {
+            self.width = (self.width + WIDER).min(board.config.width.max(1));
+        } else if took > usual * 4 + UNNOTICED * 4 {
+            self.width = (self.width / 2).clamp(1, CAREFUL);
+        }
         self.measure();
     }
 
@@ -465,7 +485,9 @@ impl Host<'_, '_> {
             return false;
         }
         let Some(probe) = probe.filter(|_| self.lasting) else { return true };
+        let began = Instant::now();
         let Some(result) = self.alone(probe) else { return true };
+        self.usual = Some(began.elapsed());
         for (identity, finding) in findings(&result, &self.board.kinds) {
             let new = self.board.is_new(&mut self.board.state(), &identity);
             if new {

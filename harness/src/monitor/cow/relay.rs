@@ -632,8 +632,12 @@ impl Relay {
         sent.owed.remove(&seen.link);
         let found = || value.map(actual).unwrap_or_else(|| Value::from("a message that is no JSON"));
         let by_itself = sender == seen.link;
+        let own = value.and_then(|value| value.get("sender")).and_then(peer_id);
+        let signed = own.is_some() && self.lines.get(&sender).is_some_and(|line| line.id == own);
         match &sent.kind {
             Kind::Unclear | Kind::Actionless => return,
+            // Strangers of the same herd may say the same, to everybody or to one of theirs.
+            Kind::One(_) | Kind::All | Kind::Nobody(_) if !self.exclusive && !signed => return,
             Kind::Junk => {
                 let message = format!("text that is no JSON object was passed on to {}", seen.to.name);
                 rulings.broken("COW-ROB-8", seen.from, seen.at, message, "nothing for anybody", found());
