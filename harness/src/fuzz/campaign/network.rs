@@ -38,7 +38,7 @@ const GONE: Duration = Duration::from_millis(500);
 /// How long a target that is gone is waited for where the campaign has no end.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a changed conversation may take.
-const CHANGED: Duration = Duration::from_secs(5);
+const CHANGED: Duration = Duration::from_secs(8);
 /// How long a flow as it is written may take.
 const WRITTEN: Duration = Duration::from_secs(15);
 /// How often it is looked whether one takes too long, and whether the program lives.
@@ -55,6 +55,8 @@ const LANDING: Duration = Duration::from_millis(500);
 const CALLED: Duration = Duration::from_millis(250);
 /// Conversations in flight at first, and again when they were too many.
 const CAREFUL: usize = 4;
+/// Conversations in flight that each start a program.
+const PROGRAMS: usize = 8;
 /// So many more are tried when a bystander does not mind.
 const WIDER: usize = 2;
 /// A bystander who is served so much later does not mind.
@@ -137,7 +139,12 @@ pub(super) fn work(board: &Board<'_>, worker: usize) {
         patience: ASTRAY_PATIENCE,
         told_memory: false,
         told_slow: false,
-        width: board.config.width.clamp(1, CAREFUL),
+        width: match (lasting, datagrams) {
+            (true, _) => board.config.width.clamp(1, CAREFUL),
+            // They mostly wait for greetings.
+            (false, true) => board.config.width.max(1),
+            (false, false) => board.config.width.clamp(1, PROGRAMS),
+        },
         usual: None,
         again: Vec::new(),
     };
