@@ -64,10 +64,8 @@ fn frames(target: &FuzzTarget) -> f64 {
         .filter(|line| !line.is_empty() && line.len() < 1000)
         .collect();
     // The first byte chooses the role.
-    let inputs: Vec<Vec<u8>> = lines
-        .chunks(300)
-        .map(|chunk| [vec![0], chunk.join(&b'\n')].concat())
-        .collect();
+    let inputs: Vec<Vec<u8>> =
+        lines.chunks(300).map(|chunk| [vec![0], chunk.join(&b'\n')].concat()).collect();
     let of_inputs = lines.len() as f64 / inputs.len().max(1) as f64;
     rate(&inputs, |input| (target.run)(black_box(input))) * of_inputs
 }

@@ -1,21 +1,17 @@
 //! The command as a whole: what each subcommand prints, how it ends, and what it leaves behind. Everything goes through
 //! the built program, as a user's shell would call it.
 
+mod running;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
+use running::{PATIENCE, Ran, Running};
 use serde_json::Value;
-
-/// Whoever runs longer hangs.
-const PATIENCE: Duration = Duration::from_secs(180);
 
 const OK: i32 = 0;
 const FAIL: i32 = 1;
@@ -23,100 +19,6 @@ const USAGE: i32 = 2;
 const NOTHING_JUDGED: i32 = 3;
 
 // --- Running the command.
-
-/// What came of a command.
-#[derive(Debug)]
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ran {
-    /// The JSON it printed.
-    #[track_caller]
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON ({error}): {self:#?}"))
-    }
-}
-
-/// A command that runs. It is ended when this is dropped.
-struct Running {
-    child: Child,
-    stdout: mpsc::Receiver<String>,
-    stderr: mpsc::Receiver<String>,
-}
-
-impl Running {
-    fn start(args: &[&str]) -> Running {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_flowproof"))
-            .args(args)
-            .current_dir(env!("CARGO_TARGET_TMPDIR"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the command was built by cargo");
-        let stdout = lines(child.stdout.take().expect("piped"));
-        let stderr = lines(child.stderr.take().expect("piped"));
-        Running { child, stdout, stderr }
-    }
-
-    /// The next line of its output that holds `part`.
-    #[track_caller]
-    fn line_with(&self, part: &str) -> String {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let line = self.stdout.recv_timeout(until.saturating_duration_since(Instant::now()));
-            let line = line.unwrap_or_else(|error| panic!("no line with {part:?}: {error}"));
-            if line.contains(part) {
-                return line;
-            }
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        let process = i32::try_from(self.child.id()).expect("a process id");
-        kill(Pid::from_raw(process), signal).expect("it is our child");
-    }
-
-    /// Waits until it ends.
-    #[track_caller]
-    fn wait(mut self) -> Ran {
-        let until = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().expect("it is our child") {
-                break status;
-            }
-            assert!(Instant::now() < until, "it hangs");
-            thread::sleep(Duration::from_millis(5));
-        };
-        let all = |lines: &mpsc::Receiver<String>| {
-            lines.iter().fold(String::new(), |text, line| text + &line + "\n")
-        };
-        Ran { code: status.code(), stdout: all(&self.stdout), stderr: all(&self.stderr) }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn lines(stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                break;
-            }
-        }
-    });
-    receiver
-}
 
 #[track_caller]
 fn flowproof(args: &[&str]) -> Ran {
@@ -216,10 +118,8 @@ fn reference(more: &str) -> String {
 
 /// A running reference and its URL.
 fn serve(args: &[&str]) -> (Running, String) {
-    let running = Running::start(&[&["serve", "hangout"], args].concat());
-    let line = running.line_with("listening on");
-    let url = line.trim_start_matches("listening on ").trim_end_matches('/').to_owned();
-    (running, url)
+    let (running, url) = Running::serve(&[&["hangout"], args].concat());
+    (running, url.trim_end_matches('/').to_owned())
 }
 
 /// Whether a `sleep` of this length runs: it marks what a test has started.
@@ -747,6 +647,18 @@ fn a_program_that_is_not_there_is_nobodys_fail() {
     let report = check_report(&words, NOTHING_JUDGED);
     assert_eq!(accused(&report), BTreeSet::new());
     assert!(report["flows"][0]["reason"].as_str().is_some_and(|reason| reason.contains("no-such-program")));
+}
+
+#[test]
+fn what_only_a_driver_could_bring_about_is_left_out_at_an_address() {
+    let (_node, url) = Running::serve(&["ptpchat", "--role", "node"]);
+    let words =
+        ["test", "ptpchat", &url, "--role", "node", "--filter", "channel/joins", "--filter", "message/says"];
+    let report = check_report(&words, NOTHING_JUDGED);
+    assert_eq!(with_verdict(&report, "skip").len(), 2, "{report:#}");
+    for flow in report["flows"].as_array().expect("an array") {
+        assert!(flow["reason"].as_str().is_some_and(|reason| reason.contains("driver")), "{flow:#}");
+    }
 }
 
 #[test]

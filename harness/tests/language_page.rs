@@ -1,6 +1,7 @@
 //! The users' page of the language: every example on it is what it claims to be.
 
 mod in_memory;
+mod page;
 
 use flowproof::diagnostic::render;
 use flowproof::flow::format::format;
@@ -8,37 +9,9 @@ use flowproof::flow::{parse, parse_pattern};
 use flowproof::lint;
 use flowproof::runner::verdict::Verdict;
 use in_memory::{hangout, hangout_with, report};
+use page::{Fenced, blocks};
 
 const PAGE: &str = include_str!("../docs/language.md");
-
-/// A fenced block of the page.
-struct Fenced<'a> {
-    kind: &'a str,
-    line: usize,
-    text: String,
-}
-
-fn blocks(page: &str) -> Vec<Fenced<'_>> {
-    let mut blocks: Vec<Fenced<'_>> = Vec::new();
-    let mut open = false;
-    for (number, line) in page.lines().enumerate() {
-        match line.strip_prefix("```") {
-            Some(_) if open => open = false,
-            Some(kind) => {
-                blocks.push(Fenced { kind, line: number + 1, text: String::new() });
-                open = true;
-            }
-            None if open => {
-                let block = blocks.last_mut().expect("a block is open");
-                block.text.push_str(line);
-                block.text.push('\n');
-            }
-            None => {}
-        }
-    }
-    assert!(!open, "the last block of the page is not closed");
-    blocks
-}
 
 /// A whole flow: nothing is wrong with it, it is written in the one style, and it passes.
 fn check_flow(block: &Fenced<'_>) {
@@ -74,7 +47,7 @@ fn check_pattern(block: &Fenced<'_>) {
 
 /// A flow with mistakes, and what is shown of them.
 fn check_mistakes(block: &Fenced<'_>, shown: Option<&Fenced<'_>>) {
-    let shown = shown.filter(|next| next.kind == "text");
+    let shown = shown.filter(|next| next.words == ["text"]);
     let shown = shown.unwrap_or_else(|| panic!("language.md:{}: a ```text block follows", block.line));
     let found = lint::text(&block.text, &hangout());
     assert_eq!(render(&found, "example.flow", &block.text, false), shown.text.trim_end());
@@ -85,15 +58,15 @@ fn check_page(page: &str) -> Vec<(String, usize)> {
     let blocks = blocks(page);
     let mut counts = std::collections::BTreeMap::new();
     for (place, block) in blocks.iter().enumerate() {
-        *counts.entry(block.kind.to_owned()).or_insert(0) += 1;
-        match block.kind {
+        *counts.entry(block.words.concat()).or_insert(0) += 1;
+        match block.words.concat().as_str() {
             "flow" => check_flow(block),
             "flow-step" => check_steps(block),
             "pattern" => check_pattern(block),
             "flow-error" => check_mistakes(block, blocks.get(place + 1)),
             // Looked at with the block above it.
             "text" => assert!(
-                place > 0 && blocks[place - 1].kind == "flow-error",
+                place > 0 && blocks[place - 1].words == ["flow-error"],
                 "language.md:{}: what does this text belong to?",
                 block.line
             ),

@@ -1,88 +1,17 @@
 //! The proxy as a command, between reference programs on real sockets: nobody is accused where all keep the rules, and
 //! where somebody sins that one is named.
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod running;
+
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
+use running::{PATIENCE, Ran, Running};
 use serde_json::Value;
-
-/// Whoever takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// A command that runs; ended when this is dropped.
-struct Running {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-}
-
-impl Running {
-    fn start(args: &[&str]) -> Running {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_flowproof"))
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("the command was built by cargo");
-        let (sender, lines) = mpsc::channel();
-        let stdout = child.stdout.take().expect("piped");
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        Running { child, lines }
-    }
-
-    #[track_caller]
-    fn line(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("it says something in time")
-    }
-
-    fn tell(&mut self, line: &str) {
-        let stdin = self.child.stdin.as_mut().expect("piped");
-        writeln!(stdin, "{line}").expect("it reads");
-        stdin.flush().expect("it reads");
-    }
-
-    /// Asks it to end; its exit code, and what it still says.
-    #[track_caller]
-    fn stop(mut self) -> (Option<i32>, Vec<String>) {
-        let process = i32::try_from(self.child.id()).expect("a process id");
-        // It may have ended by itself.
-        let _ = kill(Pid::from_raw(process), Signal::SIGINT);
-        self.end()
-    }
-
-    #[track_caller]
-    fn end(&mut self) -> (Option<i32>, Vec<String>) {
-        let until = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().expect("it is our child") {
-                break status;
-            }
-            assert!(Instant::now() < until, "it hangs");
-            thread::sleep(Duration::from_millis(5));
-        };
-        (status.code(), self.lines.iter().collect())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn json(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
@@ -104,10 +33,7 @@ impl Scene {
     #[track_caller]
     fn new(protocol: &'static str, edition: Option<&'static str>, server: &[&str], proxy: &[&str]) -> Scene {
         let edition_args: Vec<&str> = edition.iter().flat_map(|edition| ["--edition", edition]).collect();
-        let listen = ["serve", protocol, "--listen", "127.0.0.1:0"];
-        let server = Running::start(&[&listen[..], &edition_args, server].concat());
-        let upstream = server.line();
-        let upstream = upstream.strip_prefix("listening on ").expect("it says where it listens").to_owned();
+        let (server, upstream) = Running::serve(&[&[protocol][..], &edition_args, server].concat());
         let name = std::panic::Location::caller().line();
         let record = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("proxy-{name}-{protocol}.trace"));
         let shown = record.display().to_string();
@@ -165,28 +91,30 @@ impl Scene {
     /// schema, and is judged alike.
     #[track_caller]
     fn finish(self) -> (Vec<String>, Option<i32>) {
-        let (code, lines) = self.proxy.stop();
+        self.proxy.signal(Signal::SIGINT);
+        let ran = self.proxy.wait();
         drop(self.clients);
         drop(self.server);
         check_trace(&self.record);
-        let accused = accused(&lines);
+        let accused = accused(&ran);
         let record = self.record.display().to_string();
         let edition: Vec<&str> = self.edition.iter().flat_map(|edition| ["--edition", *edition]).collect();
         let words = ["judge", self.protocol, &record, "--format", "json", "--exclusive"];
-        let mut again = Running::start(&[&words[..], &edition].concat());
-        let (code_again, lines) = again.end();
+        let again = Running::start(&[&words[..], &edition].concat()).wait();
         // The silence at the end of the traffic is not recorded.
-        for one in self::accused(&lines) {
+        for one in self::accused(&again) {
             assert!(accused.contains(&one), "the recording accuses {one}, the proxy did not: {accused:?}");
         }
         if accused.is_empty() {
-            assert_eq!(code_again, code);
+            assert_eq!(again.code, ran.code);
         }
-        (accused, code)
+        (accused, ran.code)
     }
 }
 
-fn accused(lines: &[String]) -> Vec<String> {
+/// Whom a command that judges has accused of what, from the lines it printed.
+fn accused(ran: &Ran) -> Vec<String> {
+    let lines: Vec<&str> = ran.stdout.lines().collect();
     let (report, findings) = lines.split_last().expect("the report comes last");
     assert_eq!(json(report)["report"], 1, "{report}");
     let mut accused: Vec<String> = findings
@@ -257,8 +185,8 @@ fn a_client_of_hangout_that_sins_is_named_and_others_are_not() {
     scene.clients[0].tell(HELLO);
     scene.clients[1].tell(HELLO);
     // It ends by itself: one finding is enough.
-    let (code, lines) = scene.proxy.end();
-    assert_eq!((accused(&lines), code), (vec!["HANGOUT-CLIENT-1 client".to_owned()], Some(1)));
+    let ran = scene.proxy.wait();
+    assert_eq!((accused(&ran), ran.code), (vec!["HANGOUT-CLIENT-1 client".to_owned()], Some(1)));
 }
 
 #[test]
@@ -288,6 +216,39 @@ fn a_cluster_is_silent_and_its_sinner_is_named() {
             }
         }
     }
+}
+
+#[test]
+fn a_control_that_asks_a_cluster_for_everything_is_silent() {
+    let mut scene = Scene::new("clusterio", None, &[], &[]);
+    scene.client(&["--role", "slave"]);
+    scene.wait_for("messages_total", 3);
+    scene.client(&["--role", "control"]);
+    scene.wait_for("messages_total", 6);
+    // The reference slave has the id 41.
+    let config = r#"{"groups": [{"name": "instance", "fields": {"id": 7, "name": "seven"}}]}"#;
+    for (ask, data) in [
+        ("list_slaves", "{}"),
+        ("set_instance_output_subscriptions", r#"{"instance_ids": [7]}"#),
+        ("create_instance", &format!(r#"{{"serialized_config": {config}}}"#)),
+        ("list_instances", "{}"),
+        ("get_instance_config", r#"{"instance_id": 7}"#),
+        ("set_instance_config_field", r#"{"instance_id": 7, "field": "instance.name", "value": "eight"}"#),
+        ("assign_instance_command", r#"{"instance_id": 7, "slave_id": 41}"#),
+        ("start_instance", r#"{"instance_id": 7}"#),
+        ("send_rcon", r#"{"instance_id": 7, "command": "/time"}"#),
+        ("create_save", r#"{"instance_id": 7}"#),
+        ("stop_instance", r#"{"instance_id": 7}"#),
+        ("delete_instance", r#"{"instance_id": 7}"#),
+        ("get_instance_config", r#"{"instance_id": 7}"#),
+    ] {
+        let before = scene.metric("messages_total");
+        scene.clients[1]
+            .tell(&format!(r#"{{"does": "request", "with": {{"type": "{ask}", "data": {data}}}}}"#));
+        // The request and its answer; what the master asks of the slave comes between them.
+        scene.wait_for("messages_total", before + 2);
+    }
+    assert_eq!(scene.finish(), (Vec::new(), Some(0)));
 }
 
 #[test]
@@ -362,5 +323,6 @@ fn a_proxy_before_nobody_lives_on_and_says_so() {
         assert!(buffer.is_empty());
     }
     // Nothing passed, so nothing could be judged.
-    assert_eq!(proxy.stop().0, Some(3));
+    proxy.signal(Signal::SIGINT);
+    assert_eq!(proxy.wait().code, Some(3));
 }

@@ -1,56 +1,17 @@
 //! The README: what it shows is what comes of it. The programs of its readers are played by the references.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+mod page;
+mod running;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use page::blocks;
 use regex::Regex;
+use running::Running;
 
 const PAGE: &str = include_str!("../../README.md");
 const FLOWPROOF: &str = env!("CARGO_BIN_EXE_flowproof");
-
-/// The blocks of the page: the word behind the fence, and the lines.
-fn blocks() -> Vec<(&'static str, Vec<&'static str>)> {
-    let mut blocks = Vec::new();
-    let mut lines = PAGE.lines();
-    while let Some(line) = lines.next() {
-        if let Some(word) = line.strip_prefix("```") {
-            blocks.push((word, lines.by_ref().take_while(|line| !line.starts_with("```")).collect()));
-        }
-    }
-    blocks
-}
-
-/// A reference that listens; it ends when this is dropped.
-struct Server {
-    child: Child,
-    url: String,
-}
-
-impl Server {
-    fn start(words: &[&str]) -> Server {
-        let mut child = Command::new(FLOWPROOF)
-            .arg("serve")
-            .args(words)
-            .args(["--listen", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the command was built by cargo");
-        let out = child.stdout.take().expect("piped");
-        let said = BufReader::new(out).lines().next().expect("a server says where it listens");
-        let said = said.expect("text");
-        let url = said.strip_prefix("listening on ").expect("the place it listens at").to_owned();
-        Server { child, url }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself, which the test has noticed then.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// The words of a command line, as a shell reads them.
 fn words(line: &str) -> Vec<String> {
@@ -74,15 +35,15 @@ fn run(line: &str, replaced: &[(&str, &str)], more: &[&str]) -> (Option<i32>, St
             *word = word.replace(from, to);
         }
     }
-    let ran =
-        Command::new(FLOWPROOF).args(&words).args(more).output().expect("the command was built by cargo");
-    (ran.status.code(), String::from_utf8(ran.stdout).expect("text"))
+    let words: Vec<&str> = words.iter().map(String::as_str).chain(more.iter().copied()).collect();
+    let ran = Running::start(&words).wait();
+    (ran.code, ran.stdout)
 }
 
 #[test]
 fn each_command_does_what_is_said_of_it() {
-    let hangout = Server::start(&["hangout"]);
-    let node = Server::start(&["ptpchat"]);
+    let (_hangout, hangout) = Running::serve(&["hangout"]);
+    let (_node, node) = Running::serve(&["ptpchat"]);
     let serve = |words: &str| format!("{FLOWPROOF} serve {words}");
     let server = serve("hangout --listen 127.0.0.1:{port}");
     let client = serve("hangout --role client --url {url}");
@@ -90,15 +51,15 @@ fn each_command_does_what_is_said_of_it() {
     let caller = serve("ptpchat --role node --url udp://{peer}");
     let replaced = [
         ("my-server --port {port}", server.as_str()),
-        ("ws://127.0.0.1:8080/", &hangout.url),
+        ("ws://127.0.0.1:8080/", &hangout),
         ("my-client --connect {url}", &client),
         ("my-node --port {port} --know {peers}", &both),
         ("my-node --know {peer}", &caller),
-        ("udp://127.0.0.1:9001", &node.url),
+        ("udp://127.0.0.1:9001", &node),
     ];
     let mut ran = 0;
-    for (_, lines) in blocks().iter().filter(|(word, _)| *word == "sh") {
-        for line in lines.iter().filter(|line| line.starts_with("flowproof")) {
+    for block in blocks(PAGE).iter().filter(|block| block.words == ["sh"]) {
+        for line in block.text.lines().filter(|line| line.starts_with("flowproof")) {
             // One flow of each suite; CI runs the suites.
             let filter = if line.contains("ptpchat") {
                 "hello/greeted-back"
@@ -138,13 +99,13 @@ fn settled(text: &str) -> Vec<String> {
 fn the_failing_run_is_shown_as_it_is() {
     let sinner = "flowproof serve hangout --sinner closed-always-empty --listen 127.0.0.1:8080";
     assert!(PAGE.contains(sinner), "the page tells how its server is started");
-    let server = Server::start(&["hangout", "--sinner", "closed-always-empty"]);
-    let blocks = blocks();
-    let shown = blocks.iter().find(|(_, lines)| lines[0].starts_with("$ ")).expect("a run is shown");
-    let command = shown.1[0].trim_start_matches("$ ");
-    let (code, out) = run(command, &[("ws://127.0.0.1:8080", &server.url)], &[]);
+    let (_server, url) = Running::serve(&["hangout", "--sinner", "closed-always-empty"]);
+    let blocks = blocks(PAGE);
+    let shown = blocks.iter().find_map(|block| block.text.strip_prefix("$ ")).expect("a run is shown");
+    let (command, shown) = shown.split_once('\n').expect("a command prints something");
+    let (code, out) = run(command, &[("ws://127.0.0.1:8080", &url)], &[]);
     assert_eq!(code, Some(1), "{out}");
-    assert_eq!(settled(&shown.1[1..].join("\n")), settled(&out), "{out}");
+    assert_eq!(settled(shown), settled(&out), "{out}");
 }
 
 /// A POST with curl's headers; the body of the answer.
@@ -166,12 +127,13 @@ fn post(url: &str, target: &str, token: Option<&str>, body: &str) -> String {
 
 #[test]
 fn the_chat_with_curl_is_shown_as_it_is() {
-    let blocks = blocks();
-    let (_, chat) = blocks.iter().find(|(word, _)| *word == "console").expect("a chat is shown");
-    assert_eq!(chat[0], "$ flowproof serve polfan --listen 127.0.0.1:8080");
-    let server = Server::start(&["polfan"]);
+    let blocks = blocks(PAGE);
+    let chat = blocks.iter().find(|block| block.words == ["console"]).expect("a chat is shown");
+    let mut lines = chat.text.lines();
+    assert_eq!(lines.next(), Some("$ flowproof serve polfan --listen 127.0.0.1:8080"));
+    let (_server, url) = Running::serve(&["polfan"]);
+    assert!(lines.next().is_some_and(|line| line.starts_with("listening on ")));
     let mut token = None;
-    let mut lines = chat[2..].iter();
     let mut said = 0;
     while let Some(command) = lines.next() {
         let words = words(command.trim_start_matches("$ "));
@@ -179,9 +141,9 @@ fn the_chat_with_curl_is_shown_as_it_is() {
         let answer = match words[0].as_str() {
             "curl" => {
                 let target = words[2].trim_start_matches("127.0.0.1:8080");
-                post(&server.url, target, None, body)
+                post(&url, target, None, body)
             }
-            "api" => post(&server.url, "/api", token.as_deref(), body),
+            "api" => post(&url, "/api", token.as_deref(), body),
             // The short name for what follows, with the token that the server gave.
             "api()" => {
                 let bearer = command.split("Bearer ").nth(1).and_then(|rest| rest.split('\'').next());
@@ -190,7 +152,7 @@ fn the_chat_with_curl_is_shown_as_it_is() {
             }
             other => panic!("nobody knows `{other}`"),
         };
-        assert_eq!(lines.next().copied(), Some(answer.trim()), "{command}");
+        assert_eq!(lines.next(), Some(answer.trim()), "{command}");
         said += 1;
     }
     assert_eq!(said, 6, "commands of the chat");
@@ -198,9 +160,9 @@ fn the_chat_with_curl_is_shown_as_it_is() {
 
 #[test]
 fn the_first_two_commands_are_those_of_ci() {
-    let blocks = blocks();
+    let blocks = blocks(PAGE);
     let ci = include_str!("../../.ci/run").replace(" --locked", "");
-    for line in &blocks[0].1 {
+    for line in blocks[0].text.lines() {
         let command = line.split("  #").next().unwrap_or(line).trim();
         assert!(ci.contains(&format!("    {command}\n")), "`{command}` is not run by .ci/run");
     }

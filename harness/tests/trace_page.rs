@@ -1,5 +1,7 @@
 //! The pages of the trace format and of the protocol folder: what stands on them is read as it says.
 
+mod page;
+
 use std::io::{BufRead, BufReader, Read};
 
 use flowproof::live::trace::{Reader, TraceError};
@@ -10,16 +12,12 @@ const TRACES: &str = include_str!("../docs/trace.md");
 const FOLDERS: &str = include_str!("../docs/protocol-folder.md");
 
 /// The text of the blocks of a kind on a page.
-fn blocks(page: &str, kind: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut lines = page.lines();
-    while let Some(line) = lines.next() {
-        if line == format!("```{kind}") {
-            found.push(
-                lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect(),
-            );
-        }
-    }
+fn of_kind(page: &'static str, kind: &str) -> Vec<String> {
+    let found: Vec<String> = page::blocks(page)
+        .into_iter()
+        .filter(|block| block.words == [kind])
+        .map(|block| block.text)
+        .collect();
     assert!(!found.is_empty(), "there is no {kind} on the page");
     found
 }
@@ -29,7 +27,7 @@ fn the_trace_of_the_page_is_one() {
     let schema: Value =
         serde_json::from_str(include_str!("../docs/trace.schema.json")).expect("the schema is JSON");
     let validator = jsonschema::validator_for(&schema).expect("it is a schema");
-    for trace in blocks(TRACES, "trace") {
+    for trace in of_kind(TRACES, "trace") {
         for line in trace.lines() {
             let value: Value = serde_json::from_str(line).expect("a line is JSON");
             assert!(validator.is_valid(&value), "{line}");
@@ -108,7 +106,7 @@ fn a_line_without_end_is_told_and_not_kept() {
 
 #[test]
 fn the_rules_of_the_page_are_rules() {
-    for text in blocks(FOLDERS, "rules") {
+    for text in of_kind(FOLDERS, "rules") {
         assert!(rules::parse(&text).is_ok_and(|rules| !rules.is_empty()), "{text}");
     }
 }

@@ -3,41 +3,15 @@
 //! The commands that start the tutorial's server need Python with `websockets`. They are run where the variable
 //! `FLOWPROOF_PYTHON` names a folder with such a `python3`, as `.ci/run tutorial` does; all others are always run.
 
+mod page;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use page::{Fenced, blocks};
+
 const PAGE: &str = include_str!("../docs/tutorial.md");
-
-/// A fenced block of the page: the words behind its fence, and its text.
-struct Fenced<'a> {
-    words: Vec<&'a str>,
-    line: usize,
-    text: String,
-}
-
-fn blocks(page: &str) -> Vec<Fenced<'_>> {
-    let mut blocks: Vec<Fenced<'_>> = Vec::new();
-    let mut open = false;
-    for (number, line) in page.lines().enumerate() {
-        match line.strip_prefix("```") {
-            Some(_) if open => open = false,
-            Some(words) => {
-                let words = words.split_whitespace().collect();
-                blocks.push(Fenced { words, line: number + 1, text: String::new() });
-                open = true;
-            }
-            None if open => {
-                let block = blocks.last_mut().expect("a block is open");
-                block.text.push_str(line);
-                block.text.push('\n');
-            }
-            None => {}
-        }
-    }
-    assert!(!open, "the last block of the page is not closed");
-    blocks
-}
 
 /// Where the page is followed.
 struct Reader {

@@ -1,26 +1,34 @@
 //! `flowproof sinners`: every planted fault against all flows, and what was reported.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::test::find;
+use super::test::{find, target_of};
 use super::{exit, output};
 use crate::corpus::{Corpus, Protocol};
 use crate::pattern::json;
 use crate::report::text::Style;
 use crate::sinner::Sinner;
-use crate::sinner::matrix::{Caught, judge, without_sinner};
+use crate::sinner::matrix::{Caught, Program, judge, without_sinner};
 
 /// What `sinners` takes.
 #[derive(Debug, Args)]
 pub(super) struct SinnersArgs {
     /// Protocols; none: all
     protocols: Vec<String>,
-    /// Only sinners whose name contains this
+    /// Only sinners whose name contains this; may be given several times
     #[arg(long, value_name = "TEXT")]
-    filter: Option<String>,
+    filter: Vec<String>,
+    /// Plant the faults in what this program says, in place of the built-in reference: {port} becomes a free port, {url}
+    /// the address it is to connect to
+    #[arg(long, value_name = "COMMAND", requires = "protocols")]
+    exec: Option<String>,
+    /// The role that the program plays [default: the one that listens]
+    #[arg(long, requires = "exec")]
+    role: Option<String>,
     /// What is printed
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
@@ -55,10 +63,32 @@ pub(super) fn run(args: &SinnersArgs, corpus: &Corpus, colour: bool) -> u8 {
     let mut rows = Vec::new();
     let mut clean = true;
     for protocol in &protocols {
-        let wanted =
-            |sinner: &&Sinner| args.filter.as_ref().is_none_or(|part| sinner.name.contains(part.as_str()));
+        let role = args.role.clone().or_else(|| {
+            protocol.settings.roles.iter().find(|role| role.listens).map(|role| role.name.clone())
+        });
+        let wanted = |sinner: &&Sinner| {
+            let named =
+                args.filter.is_empty() || args.filter.iter().any(|part| sinner.name.contains(part.as_str()));
+            // Into a program only what rules over its messages express can be planted.
+            let possible =
+                args.exec.is_none() || sinner.fault.is_none() && role.as_ref() == Some(&sinner.role);
+            named && possible
+        };
+        let mut program = match (&args.exec, &role) {
+            (Some(command), Some(role)) => match program(corpus, protocol, role, command) {
+                Ok(program) => Some(program),
+                Err(error) => {
+                    output::complain(&format!("error: {error}"));
+                    return exit::USAGE;
+                }
+            },
+            _ => None,
+        };
         for sinner in protocol.sinners.iter().filter(wanted) {
-            let row = judge(protocol, sinner);
+            let row = match &mut program {
+                None => judge(protocol, sinner),
+                Some(program) => program.judge(sinner),
+            };
             clean &= row.is_clean();
             if args.format == Format::Human {
                 output::print(&line(&row, sinner, style));
@@ -68,7 +98,11 @@ pub(super) fn run(args: &SinnersArgs, corpus: &Corpus, colour: bool) -> u8 {
             }
             rows.push((protocol.settings.name.clone(), row));
         }
-        if args.format == Format::Human && args.filter.is_none() {
+        let anyhow = program.iter().flat_map(Program::breaks_anyhow).collect::<Vec<_>>();
+        if args.format == Format::Human && !anyhow.is_empty() {
+            output::print(&format!("broken with nothing planted: {}\n", anyhow.join(", ")));
+        }
+        if args.format == Format::Human && args.filter.is_empty() && args.exec.is_none() {
             output::print(&without(protocol));
         }
     }
@@ -93,6 +127,12 @@ pub(super) fn run(args: &SinnersArgs, corpus: &Corpus, colour: bool) -> u8 {
         (false, true) => exit::OK,
         (false, false) => exit::FAIL,
     }
+}
+
+/// The program that faults are to be planted in.
+fn program(corpus: &Corpus, protocol: &Protocol, role: &str, command: &str) -> Result<Program, String> {
+    let words = [protocol.settings.name.clone(), format!("--exec={command}"), format!("--role={role}")];
+    target_of(&words, corpus, &Arc::new(AtomicBool::new(false))).map(Program::new)
 }
 
 fn line(row: &Caught, sinner: &Sinner, style: Style) -> String {

@@ -106,8 +106,8 @@ pub(super) struct TestArgs {
     /// How a client under test is told what to do [default: auto]
     #[arg(long, value_enum)]
     driver: Option<DriverArg>,
-    /// The built-in reference with this planted fault
-    #[arg(long, value_name = "NAME", conflicts_with = "exec")]
+    /// The target with this planted fault: the built-in reference, or what a program says on its way here
+    #[arg(long, value_name = "NAME")]
     sinner: Option<String>,
     /// What is printed
     #[arg(long, value_enum, default_value_t = Format::Human)]
@@ -495,7 +495,10 @@ fn config(
     }
     let roles = match args.role.as_slice() {
         [] if in_memory => known.iter().map(|role| (*role).to_owned()).collect(),
-        [] => vec![listening.ok_or("name the role under test with --role")?],
+        [] => {
+            let played = sinner.as_ref().map(|sinner| sinner.role.clone());
+            vec![played.or(listening).ok_or("name the role under test with --role")?]
+        }
         roles => roles.to_vec(),
     };
     let wanted = args.edition.as_ref().or(sinner.as_ref().and_then(|sinner| sinner.edition.as_ref()));
@@ -521,6 +524,9 @@ fn config(
     settings.startup = args.startup.unwrap_or(settings.startup);
     settings.exclusive = !args.shared;
     settings.shared = args.shared;
+    if let Some(sinner) = sinner.as_ref().filter(|_| !in_memory) {
+        settings.planted = Some(plantable(sinner, &roles, kind, url)?);
+    }
     let target = match (url, &args.exec) {
         (Some(url), _) => {
             let listens =
@@ -565,6 +571,26 @@ fn config(
         budget: args.budget,
         stop: Arc::clone(stop),
     })
+}
+
+/// A fault that can be planted in a program that is not ours: one that rules over its messages express.
+fn plantable(
+    sinner: &Sinner,
+    roles: &[String],
+    kind: TransportKind,
+    url: Option<&str>,
+) -> Result<Arc<Sinner>, String> {
+    let name = &sinner.name;
+    if sinner.fault.is_some() {
+        return Err(format!("the fault {name} is built into the reference; no rule over messages makes it"));
+    }
+    if !roles.contains(&sinner.role) {
+        return Err(format!("the sinner {name} plays the role {}, not {}", sinner.role, roles.join(", ")));
+    }
+    if kind == TransportKind::Udp || url.is_some_and(|url| url.starts_with("wss:")) {
+        return Err("faults are planted in plain streams: ws:// or tcp://".to_owned());
+    }
+    Ok(Arc::new(sinner.clone()))
 }
 
 /// Variables from the file, those from the environment put over them, those of the command line over both. What should

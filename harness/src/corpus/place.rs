@@ -21,7 +21,7 @@ pub fn toml_error(error: &toml::de::Error) -> Diagnostic {
         let what = rest.split('`').next().unwrap_or_default().trim();
         let known: Vec<&str> = quoted.collect();
         let what = if what == "field" { "key" } else { "value" };
-        return diagnostic::unknown_choice(span, what, name, nearest(name, known.iter().copied()), &known);
+        return diagnostic::unknown_name(span, what, name, nearest(name, known.iter().copied()), &known);
     }
     if message.starts_with("missing field")
         && let Some(name) = quoted.next()

@@ -179,7 +179,7 @@ pub(crate) fn unknown_name(
 }
 
 /// So many names can be listed in a hint.
-const FEW: usize = 8;
+const FEW: usize = 30;
 
 pub(crate) fn said_twice(span: Span, word: &str) -> Diagnostic {
     Diagnostic::error(span, format!("the header says `{word}` twice"), "said before")
@@ -267,22 +267,6 @@ pub(crate) fn not_connected(span: Span, from: &str, to: &str) -> Diagnostic {
         "there is no connection for this arrow",
     )
     .hint(format!("write `{from} connects` or `{to} connects` above"))
-}
-
-pub(crate) fn unknown_choice(
-    span: Span,
-    what: &str,
-    name: &str,
-    near: Option<&str>,
-    known: &[&str],
-) -> Diagnostic {
-    let diagnostic =
-        Diagnostic::error(span, format!("there is no {what} `{name}`"), format!("unknown {what}"));
-    match near {
-        Some(near) => diagnostic.hint(format!("did you mean `{near}`?")),
-        None if known.is_empty() => diagnostic,
-        None => diagnostic.hint(format!("there is: {}", known.join(", "))),
-    }
 }
 
 pub(crate) fn key_of_another_kind(span: Span, key: &str, kind: &str, known: &[&str]) -> Diagnostic {

@@ -10,6 +10,7 @@ use crate::flow::ast::{
     Block, Examples, HeaderItem, Name, Pattern, PatternKind, Payload, Span, Step, StepKind,
 };
 use crate::pattern::Bound;
+use crate::sinner::Sinner;
 
 /// Whether a client under test can be told what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub struct RunSettings {
     pub host: String,
     /// The path of upgrades when a flow names none.
     pub path: String,
+    /// A fault that is planted between the program under test and the flow.
+    pub planted: Option<Arc<Sinner>>,
     /// Allowance on every limit.
     pub slack: Duration,
     /// How long an arrow waits.
@@ -77,6 +80,7 @@ impl RunSettings {
             driver: Driver::Certain,
             host: "localhost".to_owned(),
             path: protocol.settings.transport(edition).default_path.clone(),
+            planted: None,
             slack: Duration::ZERO,
             timeout: protocol.settings.timing.timeout,
             astray: ASTRAY_PATIENCE,

@@ -1,7 +1,7 @@
 //! The matrix: every planted fault against all flows of its role, and what was reported. A fault that is not caught, or
 //! that is reported under the wrong name, shows a weakness of a judge.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -12,6 +12,7 @@ use crate::judge::finding::Ruling;
 use crate::report::Report;
 use crate::runner::plan::{self, RunSettings};
 use crate::runner::run::{RunConfig, Target, run as run_flows};
+use crate::runner::verdict::FlowResult;
 
 /// What became of one sinner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,11 +88,63 @@ fn judge_with(protocol: &Arc<Protocol>, sinner: &Sinner, jobs: usize, flows: &[S
         budget: None,
         stop: Arc::new(AtomicBool::new(false)),
     };
+    caught(sinner, &flows_of(&config))
+}
+
+/// A program in which sinners are planted one after the other, where there is no reference implementation.
+pub struct Program {
+    /// A run of the program as it is.
+    config: RunConfig,
+    /// What it breaks, in an edition, with nothing planted in it.
+    anyhow: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Program {
+    /// The program that a run tests.
+    pub fn new(config: RunConfig) -> Program {
+        Program { config, anyhow: BTreeMap::new() }
+    }
+
+    /// Runs all flows of the program's role with the rules of `sinner` between it and them. What it breaks by itself is
+    /// no stray accusation.
+    pub fn judge(&mut self, sinner: &Sinner) -> Caught {
+        let edition =
+            sinner.edition.clone().unwrap_or_else(|| self.config.protocol.settings.default_edition.clone());
+        self.config.settings.edition.clone_from(&edition);
+        if !self.anyhow.contains_key(&edition) {
+            let nothing = Sinner { rules: Vec::new(), renumber: None, answers: None, ..sinner.clone() };
+            let accusations = self.planted(&nothing).accusations;
+            let broken = accusations.into_iter().map(|accusation| accusation.requirement).collect();
+            self.anyhow.insert(edition.clone(), broken);
+        }
+        let mut caught = self.planted(sinner);
+        if let Some(anyhow) = self.anyhow.get(&edition) {
+            caught.stray.retain(|id| !anyhow.contains(id));
+            caught.caught &= !anyhow.contains(&sinner.requirement);
+        }
+        caught
+    }
+
+    /// What it breaks by itself, in any edition that was tried: of that no sinner can show anything.
+    pub fn breaks_anyhow(&self) -> BTreeSet<&str> {
+        self.anyhow.values().flatten().map(String::as_str).collect()
+    }
+
+    fn planted(&mut self, sinner: &Sinner) -> Caught {
+        self.config.settings.planted = Some(Arc::new(sinner.clone()));
+        caught(sinner, &flows_of(&self.config))
+    }
+}
+
+fn flows_of(config: &RunConfig) -> Vec<FlowResult> {
     let mut events = Vec::new();
-    run_flows(&config, &mut |event| events.push(event));
-    let flows = Report::from_events(&events, protocol).map(|report| report.flows).unwrap_or_default();
+    run_flows(config, &mut |event| events.push(event));
+    Report::from_events(&events, &config.protocol).map(|report| report.flows).unwrap_or_default()
+}
+
+fn caught(sinner: &Sinner, flows: &[FlowResult]) -> Caught {
     let mut accusations = Vec::new();
-    for flow in &flows {
+    for flow in flows {
         for finding in flow.findings.iter().filter(|finding| finding.ruling == Ruling::Broken) {
             if let Some(requirement) = &finding.requirement {
                 accusations.push(Accusation {

@@ -3,6 +3,7 @@
 
 pub mod filter;
 pub mod matrix;
+pub mod passage;
 
 use std::time::Duration;
 

@@ -3,5 +3,6 @@
 pub mod lag;
 pub mod memory;
 pub mod network;
+pub mod passing;
 pub mod process;
 pub mod reference;

@@ -14,9 +14,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{mpsc, watch};
 
+use super::passing::Passing;
 use super::process::{PeerProcess, Process};
 use crate::corpus::Protocol;
-use crate::runner::conversation::{Conversation, Ending, Input, Outcome, Output};
+use crate::runner::conversation::{Conversation, Ending, Input, MESSAGE_LIMIT, Outcome, Output};
 use crate::runner::plan::{self, Plan};
 
 /// How often it is looked whether programs live and whether the run is to be cut short.
@@ -133,6 +134,21 @@ pub async fn run(
     stop: Arc<AtomicBool>,
 ) -> Result<NetworkOutcome, String> {
     let time = |at: Instant| Time::from_start(at.saturating_duration_since(began));
+    let framing = protocol.settings.transport(&plan.settings.edition).framing(MESSAGE_LIMIT);
+    let planted = plan.settings.planted.as_deref();
+    let mut passages = Vec::new();
+    let mut passage = async |listens: bool, onward: SocketAddr| {
+        let Some(sinner) = planted else { return Ok(onward) };
+        let passing = Passing::open(sinner, listens, framing.clone(), onward).await;
+        let passing = passing.map_err(|error| format!("no port to plant a fault at: {error}"))?;
+        let address = passing.address;
+        passages.push(passing);
+        Ok::<SocketAddr, String>(address)
+    };
+    let target = match place {
+        Place::Listens { address, .. } => Some(passage(true, *address).await?),
+        Place::Connects { .. } | Place::Peer { .. } => None,
+    };
     let (events, mut inbox) = mpsc::channel::<Event>(AHEAD);
     let mut programs: BTreeMap<usize, Process> = BTreeMap::new();
     let mut peers = match place {
@@ -153,6 +169,7 @@ pub async fn run(
             let listener =
                 listener.map_err(|error| format!("no port to listen on for {}: {error}", one.name))?;
             let address = listener.local_addr().map_err(|error| error.to_string())?;
+            let address = passage(false, address).await?;
             let url = url.replace("{}", &address.to_string());
             let events = events.clone();
             listeners.0.push(tokio::spawn(async move {
@@ -178,8 +195,8 @@ pub async fn run(
         while let Some(output) = conversation.poll_output() {
             match output {
                 Output::Dial(link) => {
-                    if let Place::Listens { address, tls, .. } = place {
-                        tokio::spawn(dial(link, *address, tls.clone(), events.clone()));
+                    if let (Place::Listens { tls, .. }, Some(address)) = (place, target) {
+                        tokio::spawn(dial(link, address, tls.clone(), events.clone()));
                     }
                 }
                 Output::Write(link, bytes) => {

@@ -149,6 +149,8 @@ pub struct Host<M: Machine> {
     filter: Option<Box<dyn Filter>>,
     /// The links that the filter is shown for datagrams.
     datagram_links: BTreeMap<(SocketId, SocketAddr), LinkId>,
+    /// Links that were granted just now: what came with the request waits there to be read.
+    granted: Vec<LinkId>,
 }
 
 impl<M: Machine> Host<M> {
@@ -165,6 +167,7 @@ impl<M: Machine> Host<M> {
             events: VecDeque::new(),
             filter: None,
             datagram_links: BTreeMap::new(),
+            granted: Vec::new(),
         }
     }
 
@@ -377,6 +380,7 @@ impl<M: Machine> Host<M> {
                 slot.end.accept(subprotocol.as_deref());
                 slot.open = true;
                 slot.forgotten = false;
+                self.granted.push(link);
             }
             WireAction::Respond(response) => slot.end.respond(&response),
             WireAction::Send(message) => slot.end.send(&message),
@@ -480,6 +484,9 @@ impl<M: Machine> Host<M> {
 
     /// Moves what the ends want written to the outputs, and ends the streams that are through.
     fn flush(&mut self, now: Time) {
+        while let Some(link) = self.granted.pop() {
+            self.drain(now, link);
+        }
         let mut ended = Vec::new();
         for (link, slot) in &mut self.slots {
             let output = slot.end.take_output();

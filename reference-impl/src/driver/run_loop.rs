@@ -54,6 +54,8 @@ pub enum Place {
     Listen(TcpListener),
     /// The station connects to this address.
     Connect(SocketAddr),
+    /// Strangers connect to this listener, and the station connects to this address.
+    Between(TcpListener, SocketAddr),
     /// Datagrams come and go here; further sockets are on the same IP address.
     Datagrams(UdpSocket),
 }
@@ -61,7 +63,9 @@ pub enum Place {
 impl Place {
     fn ip(&self) -> io::Result<IpAddr> {
         match self {
-            Place::Listen(listener) => listener.local_addr().map(|address| address.ip()),
+            Place::Listen(listener) | Place::Between(listener, _) => {
+                listener.local_addr().map(|address| address.ip())
+            }
             Place::Connect(address) => Ok(address.ip()),
             Place::Datagrams(socket) => socket.local_addr().map(|address| address.ip()),
         }
@@ -99,6 +103,7 @@ pub async fn run(
     let (listener, other_side, ordinary) = match place {
         Place::Listen(listener) => (Some(listener), None, None),
         Place::Connect(address) => (None, Some(address), None),
+        Place::Between(listener, address) => (Some(listener), Some(address), None),
         Place::Datagrams(socket) => (None, None, Some(socket)),
     };
     let (wires, datagrams) = (BTreeMap::new(), BTreeMap::new());

@@ -35,7 +35,13 @@ pub(super) struct ClientRules {
 impl ClientRules {
     pub(super) fn new(config: MonitorConfig) -> Self {
         let wildcard = config.settings.get("wildcard").cloned().unwrap_or_else(|| "*".to_owned());
-        ClientRules { config, wildcard, lines: BTreeMap::new(), own: BTreeMap::new(), ordered: BTreeMap::new() }
+        ClientRules {
+            config,
+            wildcard,
+            lines: BTreeMap::new(),
+            own: BTreeMap::new(),
+            ordered: BTreeMap::new(),
+        }
     }
 
     fn client_said(&mut self, seen: &Seen<'_>, whole: &Value, rulings: &mut Rulings) {

@@ -127,13 +127,7 @@ impl Reader<'_> {
         let Some(kind) = KINDS.iter().find(|kind| kind.name == name) else {
             let known: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
             let near = nearest(name, known.iter().copied());
-            self.found.push(diagnostic::unknown_choice(
-                span(&entry.kind),
-                "kind of rule",
-                name,
-                near,
-                &known,
-            ));
+            self.found.push(diagnostic::unknown_name(span(&entry.kind), "kind of rule", name, near, &known));
             return None;
         };
         let keys = entry.keys();
@@ -239,7 +233,7 @@ impl Reader<'_> {
             let known: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
             let near = nearest(text.get_ref(), known.iter().copied());
             let what = format!("value of `{key}`");
-            self.found.push(diagnostic::unknown_choice(span(text), &what, text.get_ref(), near, &known));
+            self.found.push(diagnostic::unknown_name(span(text), &what, text.get_ref(), near, &known));
         }
         found.map(|(_, choice)| *choice)
     }

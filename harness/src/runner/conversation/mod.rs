@@ -1,10 +1,15 @@
 //! One run of one flow, as a machine: bytes and time go in, bytes and wishes come out. It plays every participant
 //! that is not under test and hears the four judges. No IO below this folder; the worlds in `world/` carry the bytes.
 
+mod connecting;
 mod datagrams;
+mod either;
 mod expect;
 mod http;
+mod leaving;
 mod link;
+mod sending;
+mod silence;
 mod steps;
 mod task;
 
