@@ -1,6 +1,7 @@
 //! One worker of a campaign against a program on the network: always so many conversations in flight, a probe among them
 //! now and then. When something is wrong they land, and those that may have done it are taken apart on fresh connections.
 
+use std::collections::BTreeSet;
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -84,8 +85,9 @@ struct Host<'b, 'a> {
     width: usize,
     /// How long serving a bystander takes when nobody else is there.
     usual: Option<Duration>,
-    /// Cases that were called back unfinished.
+    /// Cases that were called back unfinished, and all that ever were: none is called back twice.
     again: Vec<(u64, Case)>,
+    returned: BTreeSet<u64>,
 }
 
 /// A conversation in flight.
@@ -147,6 +149,7 @@ pub(super) fn work(board: &Board<'_>, worker: usize) {
         },
         usual: None,
         again: Vec::new(),
+        returned: BTreeSet::new(),
     };
     let probe = probe_case(board);
     if worker == 0 && !host.preflight(probe.as_ref()) {
@@ -366,7 +369,11 @@ impl Host<'_, '_> {
                         }
                         // What does not even land when it is called is left behind.
                         if closed.is_some_and(|since| over || since.elapsed() > LANDING + CALLED) {
-                            self.again.extend(flying.drain(..).filter(|one| one.number != PROBE).map(|one| (one.number, one.case)));
+                            for one in flying.drain(..).filter(|one| one.number != PROBE) {
+                                if self.returned.insert(one.number) {
+                                    self.again.push((one.number, one.case));
+                                }
+                            }
                         }
                     }
                 }
@@ -381,7 +388,7 @@ impl Host<'_, '_> {
     /// Hears what came of a conversation.
     fn landed(&mut self, one: Flying, result: Option<FlowResult>, back: &mut Landed) {
         let board = self.board;
-        if one.called {
+        if one.called && self.returned.insert(one.number) {
             back.suspects.retain(|known| known.number != one.number);
             self.again.push((one.number, one.case));
             return;
@@ -414,13 +421,23 @@ impl Host<'_, '_> {
                 Some((Identity::of_target(Oracle::Liveness, &rule), finding))
             }
         };
-        if unserved.is_some() {
-            back.unserved = unserved;
+        if let Some((identity, finding)) = unserved {
+            let known = board.state().known.contains_key(&identity);
+            // One that is known to serve nobody is not looked into again and again, unless it can be started anew.
+            if known && self.server.is_none() && self.place().is_some() {
+                let _ = board.is_new(&mut board.state(), &identity);
+            } else {
+                back.unserved = Some((identity, finding));
+            }
+            return;
+        }
+        let took = one.since.elapsed();
+        if took > one.limit {
+            // It was cut short, and says nothing.
             return;
         }
         // Whoever landed before it came has done no harm.
         back.suspects.retain(|known| known.landed.is_none_or(|landed| landed >= one.since));
-        let took = one.since.elapsed();
         self.patience = (took * 2).clamp(LEAST_PATIENCE, ASTRAY_PATIENCE);
         self.probes.push(took);
         // Where everybody hears everybody, many at once drown each other.
@@ -535,6 +552,7 @@ impl Host<'_, '_> {
             self.take_apart(&suspects, identity, finding, Standing::Once, probe);
         } else if let Some((identity, finding)) = unserved {
             self.take_apart(&suspects, identity, finding, Standing::Flaky, probe);
+            self.server = None;
         }
         for (number, case, identity, finding) in news {
             board.look_into(number, &case, identity, finding, TRIES, BUDGET, &mut |case| self.afresh(case));
