@@ -247,6 +247,8 @@ impl Host<'_, '_> {
         let mut said = case.clone();
         if together {
             stage.settings.astray = self.patience;
+            // Names and ids of its own: those of another conversation are somebody else there.
+            stage.settings.seed ^= number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             // Probes see to the bystander.
             if self.lasting && number != PROBE && case.is_astray() {
                 said.flow.steps.retain(|step| !matches!(step.kind, StepKind::Served));
