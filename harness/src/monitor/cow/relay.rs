@@ -771,6 +771,15 @@ impl Relay {
             }
             return;
         };
+        // What readers read differently is written anew by those who do not pass on texts as they are.
+        let unread = self.sent.iter_mut().find(|sent| {
+            let odd = matches!(sent.content, Content::Text(_, None)) && sent.kind == Kind::Unclear;
+            odd && sent.sender == from && !sent.delivered.contains_key(&seen.link)
+        });
+        if let Some(sent) = unread {
+            sent.delivered.insert(seen.link, 1);
+            return;
+        }
         let alike = self.sent.iter_mut().find(|sent| {
             let Content::Text(_, Some(known)) = &sent.content else { return false };
             let here =
