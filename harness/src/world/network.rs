@@ -297,6 +297,8 @@ struct Peers {
     /// By participant; those of spare sockets behind them.
     sockets: BTreeMap<usize, (Arc<UdpSocket>, tokio::task::JoinHandle<()>)>,
     addresses: Vec<Option<SocketAddr>>,
+    /// Somebody whom the program knows and who never speaks.
+    silent: Option<UdpSocket>,
     /// The program under test, if it was started.
     program: Option<(usize, Process)>,
 }
@@ -340,7 +342,14 @@ impl Peers {
                 .into_iter()
                 .filter_map(|one| peers.addresses.get(one).copied().flatten());
             let mut known: Vec<String> = known.map(|address| address.to_string()).collect();
-            // A program that must be told somebody is told of the first of us.
+            // A program that must be told somebody is told of the first of us; off the path of somebody who never speaks,
+            // so that what it says to us answers us.
+            if known.is_empty() && plan.astray {
+                let silent = UdpSocket::bind((own_ip(near, address), 0)).await;
+                let silent = silent.map_err(|error| format!("no further datagram socket: {error}"))?;
+                known.push(silent.local_addr().map_err(|error| error.to_string())?.to_string());
+                peers.silent = Some(silent);
+            }
             if known.is_empty() {
                 known.extend(peers.addresses.iter().flatten().next().map(SocketAddr::to_string));
             }

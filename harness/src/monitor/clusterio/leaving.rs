@@ -67,6 +67,8 @@ impl Leavings {
         side.heard = message.seq.or(side.heard);
         if matches!(message.kind, "hello" | "ready" | "register_slave" | "register_control") {
             // Out of their order, or a second time, they may end a link.
+            // Nobody says what is the other side's to say.
+            side.strange |= matches!(message.kind, "hello" | "ready") != (from.role == "master");
             let early = message.kind == "ready" && !side.handshake.contains("hello");
             let version = message.data.get("version").is_some_and(Value::is_string);
             side.strange |= message.kind == "hello" && !version;
