@@ -527,6 +527,15 @@ impl Board<'_> {
         true
     }
 
+    /// Takes back that a finding is known: it was none.
+    fn forget(&self, identity: &Identity) {
+        let mut state = self.state();
+        state.known.remove(identity);
+        if let Some(shapes) = state.shapes.get_mut(&(identity.oracle, identity.rule.clone())) {
+            *shapes = shapes.saturating_sub(1);
+        }
+    }
+
     /// True when the built-in reference is accused of the same in the same conversation.
     fn is_doubtful(&self, case: &Case, identity: &Identity) -> bool {
         // A protocol of one's own has no reference that could be asked.

@@ -623,6 +623,13 @@ impl Host<'_, '_> {
                 return;
             }
         }
+        if otherwise == Standing::Flaky {
+            // Many at once may keep a bystander waiting, whatever they say; fewer are tried from now on.
+            self.width = CAREFUL.min(board.config.width.max(1));
+            board.forget(&identity);
+            board.note(format!("a bystander was not served beside {} others, and is again", batch.len()));
+            return;
+        }
         // None of them alone: all of them, one after another, are kept.
         let mut all: Option<(u64, Case)> = None;
         for (number, case) in batch {
