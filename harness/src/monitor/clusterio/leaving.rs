@@ -52,6 +52,11 @@ pub(super) struct Leavings {
     sides: BTreeMap<(LinkId, String), Side>,
 }
 
+/// True for a number that every reader can hold.
+fn is_usual(seq: Option<i64>) -> bool {
+    seq.is_some_and(|seq| (0..1 << 53).contains(&seq))
+}
+
 impl Leavings {
     fn heard(&mut self, link: LinkId, from: &Party, to: &Party, read: Option<Message<'_>>) {
         let side = self.sides.entry((link, to.name.clone())).or_default();
@@ -72,7 +77,7 @@ impl Leavings {
             let early = message.kind == "ready" && !side.handshake.contains("hello");
             let version = message.data.get("version").is_some_and(Value::is_string);
             side.strange |= message.kind == "hello" && !version;
-            side.strange |= message.seq.is_none() || side.ready || early;
+            side.strange |= !is_usual(message.seq) || side.ready || early;
             side.strange |= !side.handshake.insert(message.kind.to_owned());
             side.ready |= message.kind == "ready" && message.data.is_empty() && from.role == "master";
             side.last = Some(Last::Handshake);
@@ -97,7 +102,7 @@ impl Leavings {
             None
         };
         // Before it was ready, nothing but the handshake had to be taken.
-        side.strange |= side.last.is_none() || !side.ready || message.seq.is_none();
+        side.strange |= side.last.is_none() || !side.ready || !is_usual(message.seq);
     }
 
     fn said(&mut self, seen: &Seen<'_>, message: Message<'_>, rulings: &mut Rulings) {
