@@ -650,6 +650,35 @@ fn a_program_that_is_not_there_is_nobodys_fail() {
 }
 
 #[test]
+fn a_fault_is_planted_in_a_program_that_listens_and_in_one_that_connects() {
+    let client = format!("'{}' serve hangout --role client --url {{url}}", env!("CARGO_BIN_EXE_flowproof"));
+    for (command, sinner, filter, id) in [
+        (reference(""), "address-left-in", "relay/any-payload", "HANGOUT-RELAY-3"),
+        (client, "client-payload-called-payload", "client/sends", "HANGOUT-CLIENT-1"),
+    ] {
+        let words = ["test", "hangout", "--exec", &command, "--filter", filter];
+        let report = check_report(&[&words[..], &["--sinner", sinner]].concat(), FAIL);
+        assert_eq!(accused(&report), BTreeSet::from([id.to_owned()]), "{report:#}");
+        let role = if sinner.starts_with("client") { "client" } else { "server" };
+        let report = check_report(&[&words[..], &["--role", role]].concat(), OK);
+        assert_eq!(accused(&report), BTreeSet::new(), "{report:#}");
+    }
+}
+
+#[test]
+fn a_fault_that_no_rule_makes_is_planted_in_no_program() {
+    let command = reference("");
+    check_usage(
+        &["test", "hangout", "--exec", &command, "--sinner", "dies-of-wrong-shape"],
+        &["dies-of-wrong-shape", "built into the reference"],
+    );
+    check_usage(
+        &["test", "hangout", "--exec", &command, "--role", "client", "--sinner", "address-left-in"],
+        &["address-left-in", "plays the role server"],
+    );
+}
+
+#[test]
 fn what_only_a_driver_could_bring_about_is_left_out_at_an_address() {
     let (_node, url) = Running::serve(&["ptpchat", "--role", "node"]);
     let words =

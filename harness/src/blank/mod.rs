@@ -11,7 +11,7 @@ pub use asyncapi::{Describes, from_asyncapi};
 /// The files of a folder, by their path in it.
 pub type Files = BTreeMap<String, String>;
 
-const TEMPLATES: [(&str, &str); 8] = [
+const TEMPLATES: [(&str, &str); 9] = [
     ("protocol.toml", include_str!("../../templates/new/protocol.toml")),
     ("requirements.toml", include_str!("../../templates/new/requirements.toml")),
     ("rules.toml", include_str!("../../templates/new/rules.toml")),
@@ -20,6 +20,7 @@ const TEMPLATES: [(&str, &str); 8] = [
     ("served.flow", include_str!("../../templates/new/served.flow")),
     ("flows/hello/welcome.flow", include_str!("../../templates/new/welcome.flow")),
     ("flows/hello/nonsense.flow", include_str!("../../templates/new/nonsense.flow")),
+    ("sinners/wrong-name.toml", include_str!("../../templates/new/wrong-name.toml")),
 ];
 
 /// What is wrong with a name for a protocol; `None` for a good one.

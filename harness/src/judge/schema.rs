@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::finding::{Finding, Judge, Ruling};
 use crate::corpus::{MessageRule, Protocol};
 use crate::monitor::{NotJson, Party};
-use crate::pattern::{Bindings, json, matches};
+use crate::pattern::{Bindings, fits, json};
 
 /// How much of a message a finding carries.
 const ACTUAL_LIMIT: usize = 64 << 10;
@@ -119,7 +119,7 @@ fn applies(
     plays(from, &rule.from)
         && plays(to, &rule.to)
         && (rule.editions.is_empty() || rule.editions.iter().any(|known| known == edition))
-        && matches(&rule.when, value, &Bindings::default()).is_ok()
+        && fits(&rule.when, value, &Bindings::default()).is_some()
 }
 
 fn kept(requirement: &str, by: &Party, at: Time) -> Finding {

@@ -13,8 +13,8 @@ use crate::corpus::Protocol;
 use crate::judge::finding::{Finding, Ruling};
 use crate::judge::schema;
 use crate::monitor::{self, Monitor, MonitorConfig, NotJson, Party, Rulings, Seen, What};
-use crate::pattern::json;
-use crate::pattern::{Bindings, matches};
+use crate::pattern::Bindings;
+use crate::pattern::{fits, json};
 use crate::runner::event::{RunEvent, TargetInfo};
 use crate::runner::verdict::{FlowResult, Verdict};
 use crate::secret::Secrets;
@@ -275,7 +275,7 @@ impl Session {
                 let value = json::parse_received(text.as_bytes()).ok();
                 value.and_then(|value| {
                     let tells = |pattern: &crate::flow::ast::Pattern| {
-                        matches(pattern, &value, &Bindings::default()).is_ok()
+                        fits(pattern, &value, &Bindings::default()).is_some()
                     };
                     let mut told = self.protocol.told_by.iter();
                     told.find(|(_, pattern)| tells(pattern)).map(|(role, _)| role.clone())
@@ -306,7 +306,11 @@ impl Session {
         let catalogue = &self.protocol.catalogue;
         let mut fresh = Vec::new();
         for mut finding in findings {
-            self.secrets.hide_finding(&mut finding);
+            // Most are about what was seen kept before.
+            let kept = finding.ruling == Ruling::Kept;
+            if kept && finding.requirement.as_ref().is_some_and(|id| self.kept.contains(id)) {
+                continue;
+            }
             let role = if finding.by == self.server.name {
                 self.server.role.clone()
             } else {
@@ -319,7 +323,7 @@ impl Session {
             if !binds {
                 continue;
             }
-            if finding.ruling == Ruling::Kept {
+            if kept {
                 self.kept.extend(finding.requirement);
                 continue;
             }
@@ -327,6 +331,7 @@ impl Session {
             let count = self.said.entry(key).or_insert(0);
             *count += 1;
             if *count <= EACH {
+                self.secrets.hide_finding(&mut finding);
                 self.findings.push(finding.clone());
                 fresh.push(finding);
             }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
@@ -244,6 +245,30 @@ pub fn same(a: &Value, b: &Value) -> bool {
     }
 }
 
+/// Feeds a value to a hasher: alike for values that are the [`same`].
+pub fn hash(value: &Value, into: &mut impl Hasher) {
+    match value {
+        Value::Null => 0_u8.hash(into),
+        Value::Bool(truth) => truth.hash(into),
+        // Minus zero is zero.
+        Value::Number(number) => (number.as_f64().unwrap_or_default() + 0.0).to_bits().hash(into),
+        Value::String(text) => text.hash(into),
+        Value::Array(items) => {
+            items.len().hash(into);
+            items.iter().for_each(|item| hash(item, into));
+        }
+        Value::Object(members) => {
+            let all = members.iter().fold(members.len() as u64, |all, (key, value)| {
+                let mut one = DefaultHasher::new();
+                key.hash(&mut one);
+                hash(value, &mut one);
+                all.wrapping_add(one.finish())
+            });
+            all.hash(into);
+        }
+    }
+}
+
 /// True when the number has no fractional part; `2.0` has none.
 pub fn is_integer(number: &Number) -> bool {
     number.is_i64() || number.is_u64() || number.as_f64().is_some_and(|value| value.fract() == 0.0)
@@ -297,6 +322,23 @@ mod tests {
         for text in ["NaN", "[1e400", r#""\ud800"#, "-", r#"{"a":Infinity}"#, ""] {
             assert_eq!(parse_received(text.as_bytes()), Err(NotJson::Malformed), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_the_same_has_the_same_hash() {
+        let hashed = |value: &Value| {
+            let mut hasher = DefaultHasher::new();
+            hash(value, &mut hasher);
+            hasher.finish()
+        };
+        for (a, b) in [
+            (json!({"a": 1, "b": [0.0, {}]}), json!({"b": [-0.0, {}], "a": 1.0})),
+            (json!(9_007_199_254_740_993_u64), json!(9_007_199_254_740_993_u64)),
+        ] {
+            assert!(same(&a, &b) && hashed(&a) == hashed(&b), "{a} {b}");
+        }
+        assert_ne!(hashed(&json!({"a": 1, "b": 2})), hashed(&json!({"a": 2, "b": 1})));
+        assert_ne!(hashed(&json!([[1], [2]])), hashed(&json!([[1, 2], []])));
     }
 
     #[test]

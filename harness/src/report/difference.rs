@@ -8,7 +8,7 @@ use crate::flow::ast::{Key, Member, Pattern, PatternKind, Payload, Span, StepKin
 use crate::flow::format::{pattern_text, payload_text};
 use crate::flow::parse_payload;
 use crate::judge::finding::Finding;
-use crate::pattern::{Bindings, Bound, json, matches};
+use crate::pattern::{Bindings, Bound, fits, json, matches};
 use crate::runner::plan;
 
 /// Rows of a difference; what is longer is cut.
@@ -219,7 +219,7 @@ impl Differ {
                 Some(name) => found.get_key_value(name),
                 // A key that nothing binds stands for any member that fits.
                 None => found.iter().find(|(key, value)| {
-                    !used.contains(&key.as_str()) && matches(&member.value, value, &self.bindings).is_ok()
+                    !used.contains(&key.as_str()) && fits(&member.value, value, &self.bindings).is_some()
                 }),
             };
             used.extend(value.map(|(key, _)| key.as_str()));
@@ -237,7 +237,7 @@ impl Differ {
         let mut pending: Vec<&Pattern> = Vec::new();
         for item in items {
             let place = if unordered {
-                left.iter().position(|value| matches(item, value, &self.bindings).is_ok())
+                left.iter().position(|value| fits(item, value, &self.bindings).is_some())
             } else {
                 (!left.is_empty()).then_some(0)
             };

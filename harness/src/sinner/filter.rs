@@ -7,7 +7,7 @@ use flowproof_reference::machine::{LinkId, Message, Time};
 use serde_json::Value;
 
 use super::{FrameKind, On, Rule, Sinner, Source, Verb};
-use crate::pattern::{Bindings, matches};
+use crate::pattern::{Bindings, fits};
 
 /// The rules of one sinner at work.
 pub struct RuleFilter {
@@ -52,7 +52,7 @@ impl RuleFilter {
                 continue;
             }
             let when = rule.when.as_ref().is_none_or(|when| {
-                value.as_ref().is_some_and(|value| matches(when, value, &Bindings::default()).is_ok())
+                value.as_ref().is_some_and(|value| fits(when, value, &Bindings::default()).is_some())
             });
             let raw =
                 rule.raw.as_ref().is_none_or(|raw| text.as_ref().is_some_and(|text| raw.is_match(text)));

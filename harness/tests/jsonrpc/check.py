@@ -56,6 +56,10 @@ def main():
             if finding[0] in strays:
                 print("  ", finding)
         wrong += (requirement not in ids) + len(strays)
+    if not only:
+        # The same the other way round: faults planted in the server that keeps the rules.
+        words = [flowproof, "--corpus", HERE / "jsonrpc", "sinners", "jsonrpc", "--exec", f"{sys.executable} {HERE / 'existing.py'} {{port}}"]
+        wrong += subprocess.run(words).returncode
     sys.exit(1 if wrong else 0)
 
 

@@ -1,6 +1,8 @@
 //! Packets between clients: who gets what, from whom, unchanged, in order.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use flowproof_reference::machine::{LinkId, Time};
@@ -30,6 +32,8 @@ enum Form {
 /// A packet that a played client sent.
 struct Sent {
     number: u64,
+    /// See [`saying`].
+    saying: u64,
     at: Time,
     sender: LinkId,
     /// Connections addressed by token.
@@ -76,7 +80,12 @@ pub(super) struct Relay {
     server: Option<Party>,
     wildcard: String,
     links: BTreeMap<LinkId, Link>,
+    /// In the order of their numbers, without gaps.
     sent: VecDeque<Sent>,
+    /// Their numbers by what they say, which is alike for the same packets: a busy relay is judged as it talks.
+    by_saying: HashMap<u64, VecDeque<u64>>,
+    /// Those that are still owed to somebody, by their numbers.
+    owing: BTreeSet<u64>,
     next: u64,
     /// The last packet delivered, by sender and reader.
     last: BTreeMap<(LinkId, LinkId), u64>,
@@ -96,6 +105,8 @@ impl Relay {
             wildcard,
             links: BTreeMap::new(),
             sent: VecDeque::new(),
+            by_saying: HashMap::new(),
+            owing: BTreeSet::new(),
             next: 0,
             last: BTreeMap::new(),
             worked: BTreeSet::new(),
@@ -159,11 +170,17 @@ impl Relay {
         }
         owed.remove(&seen.link);
         self.next += 1;
+        if !owed.is_empty() {
+            self.owing.insert(self.next);
+        }
+        let saying = saying(envelope.kind, envelope.payload);
+        self.by_saying.entry(saying).or_default().push_back(self.next);
         self.sent.push_back(Sent {
             form,
             owed,
             overdue: BTreeSet::new(),
             number: self.next,
+            saying,
             at: seen.at,
             sender: seen.link,
             named,
@@ -177,7 +194,14 @@ impl Relay {
             delivered: BTreeSet::new(),
         });
         while self.sent.len() > REMEMBERED {
-            self.sent.pop_front();
+            let Some(forgotten) = self.sent.pop_front() else { break };
+            self.owing.remove(&forgotten.number);
+            if let Entry::Occupied(mut alike) = self.by_saying.entry(forgotten.saying) {
+                alike.get_mut().pop_front();
+                if alike.get().is_empty() {
+                    alike.remove();
+                }
+            }
         }
     }
 
@@ -248,7 +272,12 @@ impl Relay {
     /// Notes what was owed by now and did not come.
     fn overdue(&mut self, now: Time) {
         let limit = AT_ONCE + self.slack;
-        for sent in self.sent.iter_mut().filter(|sent| !sent.owed.is_empty() && now.since(sent.at) > limit) {
+        while let Some(number) = self.owing.first().copied() {
+            let Some(sent) = numbered(&mut self.sent, number).filter(|sent| now.since(sent.at) > limit)
+            else {
+                return;
+            };
+            self.owing.remove(&number);
             let owed = std::mem::take(&mut sent.owed);
             if self.links.get(&sent.sender).is_none_or(|link| link.unclear || link.cut) {
                 continue;
@@ -292,25 +321,31 @@ impl Relay {
         rulings: &mut Rulings,
     ) {
         let reader = seen.link;
-        let token_of = |id: LinkId| self.links.get(&id).and_then(|link| link.token.clone());
-        let fresh = |sent: &&mut Sent| seen.at.since(sent.at) < ON_ITS_WAY;
-        let tokens: BTreeMap<u64, Option<String>> =
-            self.sent.iter().map(|sent| (sent.number, token_of(sent.sender))).collect();
-        let token = |sent: &Sent| tokens.get(&sent.number).cloned().flatten();
-        let by = |sent: &Sent| token(sent).as_deref() == Some(from);
+        let links = &self.links;
+        let token = |sent: &Sent| links.get(&sent.sender).and_then(|link| link.token.as_deref());
+        let by = |sent: &Sent| token(sent) == Some(from);
         let same = |sent: &Sent| {
             sent.kind == kind && payload.is_some_and(|payload| json::same(&sent.payload, payload))
         };
         let meant = |sent: &Sent| sent.everyone || sent.vague || sent.named.contains(&reader);
-        let found = self
-            .sent
-            .iter_mut()
-            .filter(fresh)
-            .find(|sent| by(sent) && same(sent) && meant(sent) && !sent.delivered.contains(&reader));
-        if let Some(sent) = found {
+        let alike = payload.and_then(|payload| self.by_saying.get(&saying(kind, payload)));
+        let first = self.sent.front().map_or(0, |sent| sent.number);
+        let mut places =
+            alike.into_iter().flatten().filter_map(|number| usize::try_from(number - first).ok());
+        let found = places.find(|place| {
+            let waits = |sent: &Sent| {
+                let fresh = seen.at.since(sent.at) < ON_ITS_WAY;
+                fresh && by(sent) && same(sent) && meant(sent) && !sent.delivered.contains(&reader)
+            };
+            self.sent.get(*place).is_some_and(waits)
+        });
+        if let Some(sent) = found.and_then(|place| self.sent.get_mut(place)) {
             sent.delivered.insert(reader);
             if sent.owed.remove(&reader) {
                 self.worked.insert(sent.form);
+                if sent.owed.is_empty() {
+                    self.owing.remove(&sent.number);
+                }
             }
             if sent.overdue.remove(&reader) {
                 let after = seen.at.since(sent.at).as_millis();
@@ -435,6 +470,20 @@ impl Relay {
     }
 }
 
+/// The packet with this number, among those in order without gaps.
+fn numbered(sent: &mut VecDeque<Sent>, number: u64) -> Option<&mut Sent> {
+    let place = number.checked_sub(sent.front()?.number)?;
+    sent.get_mut(usize::try_from(place).ok()?)
+}
+
+/// A number for what a packet says: the same for packets that are [`json::same`].
+fn saying(kind: &str, payload: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    kind.hash(&mut hasher);
+    json::hash(payload, &mut hasher);
+    hasher.finish()
+}
+
 /// A packet that no server can take for anything special.
 fn is_plain_packet(kind: &str, payload: &Value) -> bool {
     const SPECIAL: [&str; 8] =
@@ -478,7 +527,8 @@ impl Monitor for Relay {
 
     fn deadline(&self) -> Option<Time> {
         let limit = AT_ONCE + self.slack + Duration::from_nanos(1);
-        self.sent.iter().filter(|sent| !sent.owed.is_empty()).map(|sent| sent.at + limit).min()
+        let place = self.owing.first()? - self.sent.front()?.number;
+        self.sent.get(usize::try_from(place).ok()?).map(|sent| sent.at + limit)
     }
 
     fn due(&mut self, now: Time, _rulings: &mut Rulings) {

@@ -11,7 +11,7 @@ use crate::flow::ast::Pattern;
 use crate::flow::format::pattern_text;
 use crate::judge::schema::actual;
 use crate::monitor::{Monitor, Party, Rulings, Seen, What};
-use crate::pattern::{Bindings, matches};
+use crate::pattern::{Bindings, fits};
 
 /// Answered questions that are remembered on a link, to know a second answer.
 const REMEMBERED: usize = 256;
@@ -78,7 +78,7 @@ impl Answered {
             }
             return;
         };
-        let answers = |bindings: &Bindings| matches(&self.answer, value, bindings).is_ok();
+        let answers = |bindings: &Bindings| fits(&self.answer, value, bindings).is_some();
         if let Some(place) = ear.open.iter().position(|asked| answers(&asked.bindings)) {
             let Some(asked) = ear.open.remove(place) else { return };
             let took = seen.at.since(asked.at);

@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::{Monitor, MonitorConfig, Party, Seen, What};
 use crate::corpus::Protocol;
 use crate::flow::ast::Pattern;
-use crate::pattern::{Bindings, Bound, matches};
+use crate::pattern::{Bindings, Bound, fits};
 
 pub use entry::parse;
 
@@ -245,12 +245,12 @@ impl Scope {
         let value = message(seen)?;
         match &self.rule.when {
             None => Some((value, (*self.base).clone())),
-            Some(when) => matches(when, value, &self.base).ok().map(|bindings| (value, bindings)),
+            Some(when) => fits(when, value, &self.base).map(|bindings| (value, bindings)),
         }
     }
 
     fn fits(&self, pattern: &Pattern, value: &Value) -> bool {
-        matches(pattern, value, &self.base).is_ok()
+        fits(pattern, value, &self.base).is_some()
     }
 
     /// The messages it is about, in words.

@@ -14,7 +14,7 @@ use super::{Reaches, Scope, Whom, is_over, message};
 use crate::flow::format::pattern_text;
 use crate::judge::schema::actual;
 use crate::monitor::{Monitor, Party, Rulings, Seen, What};
-use crate::pattern::{Bindings, matches};
+use crate::pattern::{Bindings, fits};
 
 /// What was said is remembered so long beyond its limit, to know a second copy.
 const REMEMBERED: Duration = Duration::from_secs(10);
@@ -103,7 +103,7 @@ impl Passing {
         let base = std::rc::Rc::clone(&self.scope.base);
         let Some(member) = self.members.get_mut(&seen.link) else { return };
         if let Some(joins) = &self.rule.joins
-            && let Ok(room) = matches(joins, value, &base)
+            && let Some(room) = fits(joins, value, &base)
         {
             member.left.retain(|(left, _)| *left != room);
             if !member.joined.iter().any(|(joined, _, told)| *joined == room && (*told || !from_relay)) {
@@ -112,7 +112,7 @@ impl Passing {
             }
         }
         if let Some(leaves) = &self.rule.leaves
-            && let Ok(room) = matches(leaves, value, &base)
+            && let Some(room) = fits(leaves, value, &base)
         {
             member.joined.retain(|(joined, ..)| !agree(joined, &room));
             member.left.push((room.clone(), seen.at));
@@ -174,7 +174,7 @@ impl Passing {
         }
         let (link, by, at) = (seen.link, seen.from, seen.at);
         let fits = |said: &Said| {
-            said.relay.name == by.name && matches(&self.rule.arrives, value, &said.bindings).is_ok()
+            said.relay.name == by.name && fits(&self.rule.arrives, value, &said.bindings).is_some()
         };
         let mut about: Vec<&mut Said> = self.said.iter_mut().filter(|said| fits(said)).collect();
         if let Some(said) = about.iter_mut().find(|said| said.waiting.contains(&link)) {

@@ -15,7 +15,7 @@ use super::{Shared, Stop};
 use crate::flow::ast::{Block, Branch, Name, Pattern, Step, StepKind};
 use crate::flow::format::pattern_text;
 use crate::judge::finding::{Finding, Judge, Ruling};
-use crate::pattern::matches;
+use crate::pattern::fits;
 
 /// Takes the first branch whose first step is seen to happen.
 pub(super) async fn either(
@@ -133,7 +133,7 @@ impl Guard {
             Guard::Refused { link, status } => match (&shared.links[*link].stage, status) {
                 (Stage::Refused(..), None) => true,
                 (Stage::Refused(Some(found), _), Some(status)) => {
-                    matches(status, &Value::from(*found), &scope.bindings.borrow()).is_ok()
+                    fits(status, &Value::from(*found), &scope.bindings.borrow()).is_some()
                 }
                 _ => false,
             },

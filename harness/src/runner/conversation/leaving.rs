@@ -14,7 +14,7 @@ use super::{Output, Shared, Stop};
 use crate::flow::ast::{CloseSpec, Name, Pattern, Step};
 use crate::flow::format::pattern_text;
 use crate::monitor::What;
-use crate::pattern::{generate, matches};
+use crate::pattern::{fits, generate};
 
 /// `disconnects` (with a Close frame) and `vanishes` (without).
 pub(super) async fn ends(
@@ -193,7 +193,7 @@ pub(super) async fn refuses(
         };
         let (message, actual) = match (stage, status) {
             (Some(Stage::Refused(Some(found), _)), Some(status)) => {
-                if matches(status, &Value::from(found), &scope.bindings.borrow()).is_ok() {
+                if fits(status, &Value::from(found), &scope.bindings.borrow()).is_some() {
                     shared.keep(scope, step);
                     continue;
                 }
