@@ -5,7 +5,7 @@ Each is planted in a program of ours (`flowproof serve --sinner`). `flowproof fu
 minute; the flow that it writes has to fail against that program, and to pass against one without the fault, so that
 nothing else can be what it shows.
 
-    fuzz/hidden.py FLOWPROOF [--at-once N] [PROTOCOL/FAULT ...]
+    fuzz/hidden.py [--at-once N] FLOWPROOF [PROTOCOL/FAULT ...]
 """
 
 import argparse
@@ -112,7 +112,7 @@ def main():
     words.add_argument("flowproof", type=lambda path: str(pathlib.Path(path).resolve()))
     words.add_argument("--at-once", type=int, default=2)
     words.add_argument("faults", nargs="*")
-    words = words.parse_args()
+    words = words.parse_intermixed_args()
     every = [f"{protocol}/{name}" for protocol, names in FAULTS.items() for name in names]
     missed = 0
     with concurrent.futures.ThreadPoolExecutor(words.at_once) as pool:
