@@ -52,6 +52,17 @@ pub(super) struct Leavings {
     sides: BTreeMap<(LinkId, String), Side>,
 }
 
+/// Requests whose responses hold one thing beside their number.
+const RESULTS: &[&str] = &[
+    "list_slaves",
+    "list_instances",
+    "get_instance_config",
+    "subspace_storage:remove",
+    "send_rcon",
+    "statistics_exporter:get_metrics",
+    "subspace_storage:get_storage",
+];
+
 /// True for a number that every reader can hold.
 fn is_usual(seq: Option<i64>) -> bool {
     seq.is_some_and(|seq| (0..1 << 53).contains(&seq))
@@ -96,6 +107,9 @@ impl Leavings {
                 side.asking.remove(place);
                 let error =
                     message.data.len() == 2 && message.data.get("error").is_some_and(Value::is_string);
+                // What has more in it than it should may end the link, also when more has been said meanwhile.
+                side.strange |=
+                    !error && message.data.len() != 1 + usize::from(RESULTS.contains(&stem.as_str()));
                 if error { Last::Failure } else { Last::Response }
             })
         } else {
