@@ -15,7 +15,7 @@ cargo "${toolchain[@]}" fuzz build --fuzz-dir fuzz --features libfuzzer -O --san
 built=${CARGO_TARGET_DIR:-target}/$(rustc -vV | sed -n 's/^host: //p')/release
 seeds=$(mktemp -d)
 trap 'rm -rf "$seeds"' EXIT
-cargo run --quiet --locked -p flowproof-fuzz --example seeds -- "$seeds"
+FLOWPROOF_SEEDS="$seeds" "$built/flow_parser"
 for target in $(cargo "${toolchain[@]}" fuzz list --fuzz-dir fuzz); do
     cp "$built/$target" "$OUT/$target"
     if [ -d "$seeds/$target" ]; then

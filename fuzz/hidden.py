@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Faults that only a wrong sequence or a hostile value reveals, over the network.
 
-Each is planted in a server of ours (`flowproof serve --sinner`). `flowproof fuzz` has to find it from nothing within a
-minute; the flow that it writes has to fail against that server, and to pass against one without the fault.
+Each is planted in a program of ours (`flowproof serve --sinner`). `flowproof fuzz` has to find it from nothing within a
+minute; the flow that it writes has to fail against that program, and to pass against one without the fault, so that
+nothing else can be what it shows.
 
-    fuzz/hidden.py FLOWPROOF [PROTOCOL/FAULT ...]
+    fuzz/hidden.py [--at-once N] FLOWPROOF [PROTOCOL/FAULT ...]
 """
 
+import argparse
+import concurrent.futures
 import json
 import pathlib
 import subprocess
@@ -16,62 +19,71 @@ import time
 import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-FAULTS = [
-    "clusterio/dies-on-malformed",
-    "clusterio/dies-on-wire-error",
-    "cow/dies-of-bad-json",
-    "cow/dies-of-binary",
-    "cow/passes-made-up-notices",
-    "hangout/claimed-sender-kept",
-    "hangout/dies-of-bad-json",
-    "hangout/dies-of-wrong-shape",
-    "polfan/closes-after-error",
-    "ptpchat/dies-of-malformed",
-]
+FAULTS = {
+    "clusterio": [
+        "dies-on-malformed",
+        "dies-on-wire-error",
+        "master-wants-successors",
+        "serves-unregistered",
+        "slave-wants-successors",
+    ],
+    "cow": [
+        "dies-of-bad-json",
+        "dies-of-bad-frames",
+        "dies-of-binary",
+        "passes-forged",
+        "passes-made-up-notices",
+    ],
+    "hangout": [
+        "claimed-sender-kept",
+        "claimed-writer-trusted",
+        "dies-of-bad-json",
+        "dies-of-deep-nesting",
+        "dies-of-wrong-shape",
+    ],
+    "polfan": [
+        "closes-after-error",
+        "errors-for-all",
+        "errors-without-ref",
+        "events-as-commands",
+        "keeps-null-refs",
+    ],
+    "ptpchat": [
+        "deaf-after-bad-input",
+        "dies-of-bad-field",
+        "dies-of-bad-head",
+        "dies-of-channel",
+        "dies-of-malformed",
+    ],
+}
 # What a campaign may take.
 MINUTE = 60
 
 
-def serve(flowproof, protocol, role, *more):
-    """Starts a server and reads its address, which is the first thing that it says."""
-    command = [flowproof, "serve", protocol, "--role", role, *more]
+def serve(flowproof, protocol, role, settings, *more):
+    """The command that starts a program of ours, as `--exec` takes it."""
+    known = next(one for one in settings["role"] if one["name"] == role)
+    edition = settings.get("default-edition")
+    listens = known.get("listens", False) or settings["transport"]["kind"] == "udp"
+    place = "--listen 127.0.0.1:{port}" if listens else "--url {url}"
+    command = [flowproof, "serve", protocol, "--role", role, place, *more]
     setup = ROOT / "corpus" / protocol / "setup.toml"
     if setup.exists():
         command += ["--setup", str(setup)]
-    program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    for line in program.stdout:
-        for word in line.split():
-            if "://" in word:
-                return program, word
-    raise SystemExit(f"{' '.join(command)} tells no address")
-
-
-def stop(program):
-    program.kill()
-    program.wait()
-
-
-def test(flowproof, protocol, role, flow, url):
-    # What only should be counts, too.
-    command = [flowproof, "test", protocol, url, "--role", role, "--strict", "--flow", str(flow)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return " ".join(command)
 
 
 def find(flowproof, fault):
-    """Why a fault counts as missed; nothing when all is well."""
+    """What is to be told of a fault, and whether all is well."""
     protocol, name = fault.split("/")
     planted = tomllib.loads((ROOT / "corpus" / protocol / "sinners" / f"{name}.toml").read_text())
     settings = tomllib.loads((ROOT / "corpus" / protocol / "protocol.toml").read_text())
     role = planted["role"]
-    wanted = {planted["requirement"], settings["survival"].get(role)}
+    faulty = serve(flowproof, protocol, role, settings, "--sinner", name)
+    honest = serve(flowproof, protocol, role, settings)
     with tempfile.TemporaryDirectory() as folder:
-        # A program that dies is started anew by the campaign.
-        command = f"{flowproof} serve {protocol} --role {role} --sinner {name} --listen 127.0.0.1:{{port}}"
-        setup = ROOT / "corpus" / protocol / "setup.toml"
-        if setup.exists():
-            command += f" --setup {setup}"
         began = time.monotonic()
-        fuzz = [flowproof, "fuzz", protocol, "--exec", command, "--role", role, "--only-changed"]
+        fuzz = [flowproof, "fuzz", protocol, "--exec", faulty, "--role", role, "--only-changed"]
         fuzz += ["--time", f"{MINUTE}s", "--findings", "1", "--seed", "7", "--jobs", "1", "--out", folder]
         campaign = subprocess.run(fuzz, capture_output=True, text=True)
         took = time.monotonic() - began
@@ -79,31 +91,34 @@ def find(flowproof, fault):
             (one, flow)
             for flow in sorted(pathlib.Path(folder, "findings").glob("*.flow"))
             for one in [json.loads(flow.with_suffix(".json").read_text())]
-            if one["identity"]["rule"] in wanted and one["standing"] in ("confirmed", "once")
+            if one["standing"] in ("confirmed", "once")
         ]
         if not found:
-            return f"not found in {took:.0f} s\n{campaign.stdout}{campaign.stderr}"
+            return f"{fault}: not found in {took:.0f} s\n{campaign.stdout}{campaign.stderr}", False
         finding, flow = found[0]
-        for faulty in (True, False):
-            more = ["--sinner", name] if faulty else []
-            program, url = serve(flowproof, protocol, role, *more)
-            try:
-                again = test(flowproof, protocol, role, flow, url)
-            finally:
-                stop(program)
-            if (again.returncode == 0) == faulty:
-                whom = "the faulty server" if faulty else "an honest server"
-                return f"{flow.read_text()}ends with {again.returncode} against {whom}\n{again.stdout}"
-        sent = sum(1 for line in flow.read_text().splitlines() if "->" in line)
-        print(f"{fault}: {finding['identity']['rule']} after {took:.1f} s, {sent} messages in the flow", flush=True)
-    return None
+        for command, whom in [(faulty, "the faulty one"), (honest, "an honest one")]:
+            # What only should be counts, too.
+            test = [flowproof, "test", protocol, "--exec", command, "--role", role, "--strict", "--flow", str(flow)]
+            again = subprocess.run(test, capture_output=True, text=True)
+            if (again.returncode == 0) == (command == faulty):
+                text = f"{flow.read_text()}ends with {again.returncode} against {whom}\n{again.stdout}{again.stderr}"
+                return f"{fault}: {text}", False
+        sends = finding.get("sends", sum(1 for line in flow.read_text().splitlines() if "->" in line))
+        return f"{fault}: {finding['identity']['rule']} after {took:.1f} s, {sends} messages", True
 
 
 def main():
-    flowproof, faults = sys.argv[1], sys.argv[2:] or FAULTS
-    missed = {fault: why for fault in faults if (why := find(flowproof, fault))}
-    for fault, why in missed.items():
-        print(f"{fault}: {why}")
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    words.add_argument("flowproof", type=lambda path: str(pathlib.Path(path).resolve()))
+    words.add_argument("--at-once", type=int, default=2)
+    words.add_argument("faults", nargs="*")
+    words = words.parse_intermixed_args()
+    every = [f"{protocol}/{name}" for protocol, names in FAULTS.items() for name in names]
+    missed = 0
+    with concurrent.futures.ThreadPoolExecutor(words.at_once) as pool:
+        for text, well in pool.map(lambda fault: find(words.flowproof, fault), words.faults or every):
+            print(text, flush=True)
+            missed += not well
     sys.exit(bool(missed))
 
 

@@ -1,6 +1,7 @@
 //! What each target begins with: seeds and dictionary, made from the corpus.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use flowproof::flow::ast::{Payload, StepKind};
 use flowproof::flow::format::pattern_text;
@@ -40,6 +41,50 @@ pub fn of(target: &Target) -> Vec<Vec<u8>> {
         (_, Some(of)) => seeds::messages(&protocol(of)).into_iter().map(String::into_bytes).collect(),
         _ => Vec::new(),
     }
+}
+
+/// What was found once, by name.
+pub fn regressions(target: &Target) -> std::io::Result<Vec<(String, Vec<u8>)>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus/regressions").join(target.name);
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        found.push((entry.file_name().to_string_lossy().into_owned(), std::fs::read(entry.path())?));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Where FLOWPROOF_SEEDS names a folder, the seeds and the dictionary of every target are written there, with the
+/// regressions among the seeds, and the program ends. A target does this so that nothing is built twice.
+pub fn write_where_wanted() {
+    let Some(folder) = std::env::var_os("FLOWPROOF_SEEDS").map(PathBuf::from) else { return };
+    let code = match TARGETS.iter().try_for_each(|target| write(target, &folder)) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("{}: {error}", folder.display());
+            1
+        }
+    };
+    std::process::exit(code);
+}
+
+fn write(target: &Target, folder: &Path) -> std::io::Result<()> {
+    let below = folder.join(target.name);
+    std::fs::create_dir_all(&below)?;
+    for (number, seed) in of(target).iter().enumerate() {
+        std::fs::write(below.join(format!("seed-{number:04}")), seed)?;
+    }
+    for (name, bytes) in regressions(target)? {
+        std::fs::write(below.join(name), bytes)?;
+    }
+    if let Some(words) = dictionary(target) {
+        std::fs::write(folder.join(format!("{}.dict", target.name)), words)?;
+    }
+    Ok(())
 }
 
 /// The words of a target, in libFuzzer's form.

@@ -29,9 +29,9 @@ pub fn hangout(data: &[u8]) {
 pub fn cow(data: &[u8]) {
     let routing = cow::Routing::decode(data);
     let heard = cow::Heard::decode(data);
-    if let (Ok(routing), Ok(text)) = (routing, std::str::from_utf8(data)) {
+    // What a relay does not look at may hold numbers that nobody here can write.
+    if let (Ok(routing), Ok(value)) = (routing, serde_json::from_slice::<Value>(data)) {
         // The relay passes on the same JSON: reading it again must give the same route.
-        let value: Value = serde_json::from_str(text).expect("what has a route is JSON");
         let again =
             cow::Routing::decode(value.to_string().as_bytes()).expect("the same message has a route again");
         assert_eq!(again.action(), routing.action());

@@ -23,12 +23,8 @@ fn replay(name: &str) {
     let seeds = seeds::of(target);
     assert!(!seeds.is_empty(), "{name} has seeds");
     seeds.iter().for_each(|seed| (target.run)(seed));
-    if let Ok(entries) = std::fs::read_dir(corpus().join("regressions").join(name)) {
-        for entry in entries {
-            let path = entry.expect("the folder can be read").path();
-            (target.run)(&std::fs::read(&path).expect("a regression can be read"));
-        }
-    }
+    let regressions = seeds::regressions(target).expect("regressions can be read");
+    regressions.iter().for_each(|(_, bytes)| (target.run)(bytes));
     let mut rng = fastrand::Rng::with_seed(20_250_101);
     for _ in 0..changes(target) {
         let mut bytes = seeds[rng.usize(..seeds.len())].clone();

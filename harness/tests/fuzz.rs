@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use flowproof::corpus::{Corpus, Protocol};
+use flowproof::corpus::{Corpus, FlowFile, Protocol};
 use flowproof::fuzz::campaign::{self, Config, Event, Found, Standing};
 use flowproof::fuzz::identity::Oracle;
 use flowproof::fuzz::play::Stage;
+use flowproof::judge::finding::{Finding, Ruling};
 use flowproof::runner::plan::RunSettings;
 use flowproof::runner::run::Target;
 use flowproof::sinner::Sinner;
@@ -61,9 +63,7 @@ fn until(config: &Config, wanted: impl Fn(&Found) -> bool + Send + Sync) -> Vec<
 fn replay(config: &Config, found: &Found, sinner: Option<&Sinner>) -> Vec<String> {
     let file = found.case.file(&found.name, &found.comment).expect("what is written can be read");
     let result = config.stage.in_memory(&file, sinner, &AtomicBool::new(false)).expect("it can be played");
-    let broken = |finding: &&flowproof::judge::finding::Finding| {
-        finding.ruling == flowproof::judge::finding::Ruling::Broken
-    };
+    let broken = |finding: &&Finding| finding.ruling == Ruling::Broken;
     result.findings.iter().filter(broken).filter_map(|finding| finding.requirement.clone()).collect()
 }
 
@@ -228,6 +228,40 @@ fn honest_references_of_polfan_are_accused_of_nothing() {
 #[test]
 fn honest_references_of_ptpchat_are_accused_of_nothing() {
     honest("ptpchat");
+}
+
+/// Conversations in which an honest reference was once accused: `corpus/regressions/honest/PROTOCOL/ROLE/EDITION/`.
+#[test]
+fn what_once_accused_an_honest_reference_accuses_it_no_more() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus/regressions/honest");
+    let below = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).expect("the folder can be read");
+        let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry can be read").path()).collect();
+        paths.sort();
+        paths
+    };
+    let name = |path: &Path| path.file_stem().expect("it has a name").to_string_lossy().into_owned();
+    let mut played = 0;
+    for (protocol, roles) in below(&root).iter().map(|path| (protocol(&name(path)), below(path))) {
+        for (role, edition) in
+            roles.iter().flat_map(|role| below(role).into_iter().map(move |one| (role, one)))
+        {
+            let settings = RunSettings::in_memory(&protocol, &name(&edition), 1);
+            let stage = Stage { protocol: Arc::clone(&protocol), role: name(role), settings };
+            for path in below(&edition) {
+                let source = std::fs::read_to_string(&path).expect("the flow can be read");
+                let file = FlowFile::parse(name(&path), path.display().to_string(), source);
+                let file = Arc::new(file.expect("the flow can be parsed"));
+                let result = stage.in_memory(&file, None, &AtomicBool::new(false)).expect("it can be played");
+                let accused = result.findings.iter().filter(|finding| finding.ruling == Ruling::Broken);
+                let accused: Vec<_> =
+                    accused.map(|finding| (&finding.requirement, &finding.message)).collect();
+                assert!(accused.is_empty(), "{}: {accused:?}\n{}", path.display(), result.transcript);
+                played += 1;
+            }
+        }
+    }
+    assert!(played > 0, "there are some");
 }
 
 #[test]

@@ -506,6 +506,16 @@ fn the_table() {
     check_broken("server", "HANGOUT-META-3", &(wrote.clone() + &broken + &end(6.0)));
 
     check_lawful("server", "HANGOUT-META-5", &(wrote.clone() + &told(written()) + &end(6.0)));
+
+    // A write changes the entry of its sender alone, whoever it names.
+    check_lawful("server", "HANGOUT-PROP-3", &(wrote.clone() + &told(written()) + &end(6.0)));
+    let mut another = written();
+    another["properties"] = json!({"alice": {"name": "Alice"}, "bob": {"name": "Alice"}});
+    check_broken("server", "HANGOUT-PROP-3", &(wrote.clone() + &told(another.clone()) + &end(6.0)));
+    // Who wrote the same has it from his own write, or may have.
+    let too = wrote.replace("\"at\": 3,", "\"at\": 3.1,").replace("\"from\": \"alice\"", "\"from\": \"bob\"");
+    let both = sync(3.5, &EVERYBODY, json!({"properties": ["alice", "bob"]}), another);
+    check_lawful("server", "HANGOUT-PROP-3", &(wrote.clone() + &too[THREE.len()..] + &both + &end(6.0)));
     let no_entry = json!({"indexes": EVERYBODY, "properties": {"alice": {"name": "Alice"}, "carol": null}});
     check_broken("server", "HANGOUT-META-5", &(wrote.clone() + &told(no_entry) + &end(6.0)));
 

@@ -25,7 +25,7 @@ use crate::runner::run::{RunConfig, Target};
 /// How long a campaign takes that is told neither time nor cases.
 const TIME: Duration = Duration::from_secs(60);
 /// Conversations in flight of each worker, on a network.
-const WIDTH: usize = 8;
+const WIDTH: usize = 24;
 /// Workers on a network: they mostly wait.
 const JOBS: usize = 2;
 /// Allowance on time limits: many conversations at the same time make a target slow.

@@ -15,17 +15,27 @@ const ROUNDS: u32 = 40;
 /// What a sequence may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// The longest pause, and whether pauses for the news to settle are kept.
+    /// The longest pause of a flow that is kept.
     pub longest_wait: Duration,
     /// Pauses that let the news settle are kept.
     pub settles: bool,
+    /// The longest pause that a change adds.
+    pub longest_pause: Duration,
 }
 
 impl Pace {
     /// In virtual time nothing takes long.
-    pub const VIRTUAL: Pace = Pace { longest_wait: Duration::from_secs(120), settles: true };
+    pub const VIRTUAL: Pace = Pace {
+        longest_wait: Duration::from_secs(120),
+        settles: true,
+        longest_pause: Duration::from_secs(120),
+    };
     /// On a real clock.
-    pub const REAL: Pace = Pace { longest_wait: Duration::from_millis(50), settles: false };
+    pub const REAL: Pace = Pace {
+        longest_wait: Duration::from_millis(50),
+        settles: false,
+        longest_pause: Duration::from_millis(1500),
+    };
 }
 
 /// A flow as a plain sequence, still on its path but judged as if it had left it.
@@ -122,7 +132,10 @@ pub fn beside(
     if watched.len() != 1 || others.len() != 1 || has_table(first) || has_table(second) {
         return None;
     }
-    let suffix = "-2";
+    // One that was made of two already has names like these.
+    let text = first.text(&[]) + &second.text(&[]);
+    let suffix = (2..).map(|number| format!("-{number}")).find(|suffix| !text.contains(suffix.as_str()))?;
+    let suffix = suffix.as_str();
     let rename = |text: &mut String| {
         if others.contains(text.as_str()) {
             text.clone_from(known);

@@ -44,12 +44,14 @@ pub struct Pool {
     pub keys: Vec<String>,
     /// Numbers that the protocol knows, and their neighbours.
     pub numbers: Vec<Number>,
+    /// The longest pause that is worth its time.
+    pub longest_pause: Duration,
 }
 
 impl Pool {
     /// Everything that the protocol has for a role.
     pub fn of(protocol: &Protocol, role: &str, settings: &RunSettings, pace: Pace) -> Pool {
-        let mut pool = Pool::default();
+        let mut pool = Pool { longest_pause: pace.longest_pause, ..Pool::default() };
         let mut words = BTreeSet::new();
         let mut keys = BTreeSet::new();
         let mut numbers = BTreeSet::new();

@@ -225,6 +225,10 @@ pub trait Monitor {
     /// Takes what was seen, in order of arrival.
     fn observe(&mut self, seen: &Seen<'_>, rulings: &mut Rulings);
 
+    /// A client under test is asked to do something with this, in a conversation that has left the path: that it then does
+    /// so is no fault of its own.
+    fn ordered(&mut self, _who: &Party, _with: &Value) {}
+
     /// When the monitor wants [`Monitor::due`], because something must have happened by then.
     fn deadline(&self) -> Option<Time> {
         None

@@ -14,6 +14,10 @@ use crate::flow::format::pattern_text;
 const REGEX_REPEATS: u32 = 6;
 /// How often a text is made anew for a regex whose anchors it does not meet.
 const REGEX_ATTEMPTS: u32 = 50;
+/// Parts of a regex that are gone through for one text; repetitions of repetitions would be gone through without end.
+const REGEX_PARTS: u32 = 1 << 22;
+/// So many are enough: from then on nothing is repeated more often than it has to be.
+const REGEX_PLENTY: u32 = 1 << 14;
 /// Longest string that an expression may make: hostile sizes are wanted, accidents are not.
 const LONGEST_TEXT: usize = 256 << 20;
 
@@ -250,7 +254,7 @@ fn text_for_regex(source: &str, rng: &mut Rng) -> Result<String, Ungeneratable> 
     let regex = regex::Regex::new(source).map_err(|_| failed())?;
     for _ in 0..REGEX_ATTEMPTS {
         let mut bytes = Vec::new();
-        expand(&hir, rng, &mut bytes).ok_or_else(failed)?;
+        expand(&hir, rng, &mut 0, &mut bytes).ok_or_else(failed)?;
         // Anchors and word boundaries are not looked at when a text is made, so the outcome is checked.
         if let Ok(text) = String::from_utf8(bytes)
             && regex.is_match(&text)
@@ -261,7 +265,11 @@ fn text_for_regex(source: &str, rng: &mut Rng) -> Result<String, Ungeneratable> 
     Err(failed())
 }
 
-fn expand(hir: &Hir, rng: &mut Rng, out: &mut Vec<u8>) -> Option<()> {
+fn expand(hir: &Hir, rng: &mut Rng, parts: &mut u32, out: &mut Vec<u8>) -> Option<()> {
+    *parts += 1;
+    if *parts > REGEX_PARTS {
+        return None;
+    }
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => {}
         HirKind::Literal(literal) => out.extend_from_slice(&literal.0),
@@ -278,13 +286,14 @@ fn expand(hir: &Hir, rng: &mut Rng, out: &mut Vec<u8>) -> Option<()> {
         }
         HirKind::Repetition(repetition) => {
             let most = repetition.max.unwrap_or(repetition.min.saturating_add(REGEX_REPEATS));
+            let most = if *parts > REGEX_PLENTY { repetition.min } else { most };
             for _ in 0..rng.u32(repetition.min..=most.max(repetition.min)) {
-                expand(&repetition.sub, rng, out)?;
+                expand(&repetition.sub, rng, parts, out)?;
             }
         }
-        HirKind::Capture(capture) => expand(&capture.sub, rng, out)?,
-        HirKind::Concat(parts) => parts.iter().try_for_each(|part| expand(part, rng, out))?,
-        HirKind::Alternation(parts) => expand(&parts[rng.usize(..parts.len())], rng, out)?,
+        HirKind::Capture(capture) => expand(&capture.sub, rng, parts, out)?,
+        HirKind::Concat(all) => all.iter().try_for_each(|part| expand(part, rng, parts, out))?,
+        HirKind::Alternation(all) => expand(&all[rng.usize(..all.len())], rng, parts, out)?,
     }
     Some(())
 }

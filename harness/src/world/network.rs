@@ -20,6 +20,10 @@ use crate::corpus::Protocol;
 use crate::runner::conversation::{Conversation, Ending, Input, MESSAGE_LIMIT, Outcome, Output};
 use crate::runner::plan::{self, Plan};
 
+/// How often it is looked whether programs live and whether the run is to be cut short.
+const PULSE: Duration = Duration::from_millis(100);
+/// The same off the path, where programs are ours.
+const ASTRAY_PULSE: Duration = Duration::from_millis(20);
 /// How long a TCP connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Chunks that readers may be ahead of the conversation.
@@ -183,7 +187,9 @@ pub async fn run(
         }
     }
     let mut wires: BTreeMap<LinkId, Wire> = BTreeMap::new();
-    let mut pulse = tokio::time::interval(Duration::from_millis(100));
+    // Off the path nobody else tells that a program has died.
+    let beat = if plan.astray && !programs.is_empty() { ASTRAY_PULSE } else { PULSE };
+    let mut pulse = tokio::time::interval(beat);
     let mut deaths: Vec<(String, String)> = Vec::new();
     loop {
         while let Some(output) = conversation.poll_output() {
@@ -264,14 +270,15 @@ pub async fn run(
                 if let Some(why) = strangers.lost(&mut programs) {
                     conversation.give_up(why);
                 }
-                note_deaths(&plan, &protocol, &mut programs, &strangers, &mut deaths);
+                let leaving = plan.astray && conversation.is_leaving();
+                note_deaths(&plan, &protocol, &mut programs, &strangers, leaving, &mut deaths);
                 for (participant, well) in ended_programs(&plan, place, &mut programs) {
                     conversation.handle(time(Instant::now()), Input::Exited(participant, well));
                 }
             }
         }
     }
-    note_deaths(&plan, &protocol, &mut programs, &strangers, &mut deaths);
+    note_deaths(&plan, &protocol, &mut programs, &strangers, plan.astray, &mut deaths);
     let end = Instant::now();
     let mut outcome = conversation.into_outcome();
     if let (Some(why), Ending::Unreached(_)) = (strangers.silent(&programs, end - start), &outcome.ending) {
@@ -290,6 +297,8 @@ struct Peers {
     /// By participant; those of spare sockets behind them.
     sockets: BTreeMap<usize, (Arc<UdpSocket>, tokio::task::JoinHandle<()>)>,
     addresses: Vec<Option<SocketAddr>>,
+    /// Somebody whom the program knows and who never speaks.
+    silent: Option<UdpSocket>,
     /// The program under test, if it was started.
     program: Option<(usize, Process)>,
 }
@@ -333,7 +342,14 @@ impl Peers {
                 .into_iter()
                 .filter_map(|one| peers.addresses.get(one).copied().flatten());
             let mut known: Vec<String> = known.map(|address| address.to_string()).collect();
-            // A program that must be told somebody is told of the first of us.
+            // A program that must be told somebody is told of the first of us; off the path of somebody who never speaks,
+            // so that what it says to us answers us.
+            if known.is_empty() && plan.astray {
+                let silent = UdpSocket::bind((own_ip(near, address), 0)).await;
+                let silent = silent.map_err(|error| format!("no further datagram socket: {error}"))?;
+                known.push(silent.local_addr().map_err(|error| error.to_string())?.to_string());
+                peers.silent = Some(silent);
+            }
             if known.is_empty() {
                 known.extend(peers.addresses.iter().flatten().next().map(SocketAddr::to_string));
             }
@@ -453,18 +469,21 @@ impl Strangers {
     }
 }
 
-/// Programs that ended in a way that theirs should not. Where a role may end by itself, only a signal tells of a death.
+/// Programs that ended in a way that theirs should not. Where a role may end by itself, or when we are `leaving` after a
+/// conversation that nobody can expect to be liked, only a signal tells of a death.
 fn note_deaths(
     plan: &Plan,
     protocol: &Protocol,
     programs: &mut BTreeMap<usize, Process>,
     strangers: &Strangers,
+    leaving: bool,
     deaths: &mut Vec<(String, String)>,
 ) {
     for (participant, program) in programs.iter_mut().filter(|(one, _)| !strangers.0.contains_key(one)) {
         let one = &plan.cast[*participant];
         let name = &one.name;
-        let may_exit = protocol.settings.roles.iter().any(|role| role.name == one.role && role.exits);
+        let may_exit =
+            leaving || protocol.settings.roles.iter().any(|role| role.name == one.role && role.exits);
         if let Some(status) = program.exit_status()
             && !status.success()
             && !program.was_asked()

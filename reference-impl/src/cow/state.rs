@@ -131,6 +131,10 @@ impl Delta {
     fn from_value(value: &Value) -> Option<Delta> {
         let whole = value.as_object()?;
         let data = whole.get("data").cloned().unwrap_or_else(|| json!({}));
+        // What has not the form of a change is none, and is not told to others.
+        if !data.is_object() {
+            return None;
+        }
         Some(Delta { timestamp: timestamp(Some(whole.get("timestamp")?)), data })
     }
 }

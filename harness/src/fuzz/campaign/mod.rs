@@ -32,8 +32,8 @@ const SHAPES: usize = 3;
 const FINDINGS: usize = 200;
 /// Changes to one case.
 const CHANGES: usize = 6;
-/// What making the last finding small may take beyond the campaign's time.
-const OVERTIME: Duration = Duration::from_secs(5);
+/// What looking into the last finding may take beyond the campaign's time.
+const OVERTIME: Duration = Duration::from_millis(700);
 /// Conversations kept in memory as starting points.
 const CORPUS: usize = 5000;
 
@@ -299,11 +299,23 @@ impl Board<'_> {
 
     /// True when no further case begins.
     fn is_over(&self) -> bool {
+        let cases = self.config.cases;
+        self.is_ended() || cases.is_some_and(|cases| self.made.load(Ordering::Relaxed) >= cases)
+    }
+
+    /// True when those under way are not waited for.
+    fn is_ended(&self) -> bool {
         let config = self.config;
         config.stop.load(Ordering::Relaxed)
             || config.time.is_some_and(|time| self.began.elapsed() >= time)
-            || config.cases.is_some_and(|cases| self.made.load(Ordering::Relaxed) >= cases)
             || config.findings.is_some_and(|enough| self.counted() >= enough)
+    }
+
+    /// True when nothing is looked into any more.
+    fn is_past(&self) -> bool {
+        let config = self.config;
+        config.stop.load(Ordering::Relaxed)
+            || config.time.is_some_and(|time| self.began.elapsed() >= time + OVERTIME)
     }
 
     /// Tells how it goes, and writes where it stands, now and then.
@@ -515,6 +527,15 @@ impl Board<'_> {
         true
     }
 
+    /// Takes back that a finding is known: it was none.
+    fn forget(&self, identity: &Identity) {
+        let mut state = self.state();
+        state.known.remove(identity);
+        if let Some(shapes) = state.shapes.get_mut(&(identity.oracle, identity.rule.clone())) {
+            *shapes = shapes.saturating_sub(1);
+        }
+    }
+
     /// True when the built-in reference is accused of the same in the same conversation.
     fn is_doubtful(&self, case: &Case, identity: &Identity) -> bool {
         // A protocol of one's own has no reference that could be asked.
@@ -561,17 +582,23 @@ impl Board<'_> {
         budget: Budget,
         again: &mut dyn FnMut(&Case) -> Option<FlowResult>,
     ) {
-        let shows = |result: &FlowResult| {
-            findings(result, &self.kinds).into_iter().any(|(known, _)| known.is_like(&identity))
+        // The last conversation in which it showed.
+        let mut last: Option<(Finding, String)> = None;
+        let mut shows = |result: Option<FlowResult>| {
+            let result = result.filter(|_| !self.is_past())?;
+            let again =
+                findings(&result, &self.kinds).into_iter().find(|(known, _)| known.is_like(&identity));
+            let shows = again.is_some();
+            last = again.map(|(_, finding)| (finding, result.transcript.to_string())).or(last.take());
+            Some(shows)
         };
         let mut standing = Standing::Confirmed;
         let mut shown = (0, 0);
         for _ in 0..tries {
+            // What was cut short says nothing.
+            let Some(again) = shows(again(case)) else { continue };
             shown.1 += 1;
-            shown.0 += usize::from(again(case).is_some_and(|result| shows(&result)));
-            if self.config.stop.load(Ordering::Relaxed) {
-                break;
-            }
+            shown.0 += usize::from(again);
         }
         if shown.0 * 2 <= shown.1 {
             standing = Standing::Flaky;
@@ -580,25 +607,19 @@ impl Board<'_> {
         }
         let mut small = case.clone();
         // The campaign's own time bounds what making small may take.
-        let left = self.config.time.map(|time| time.saturating_sub(self.began.elapsed()) + OVERTIME);
+        let left = self.config.time.map(|time| (time + OVERTIME).saturating_sub(self.began.elapsed()));
         let budget = Budget { time: budget.time.min(left.unwrap_or(budget.time)), ..budget };
         // A flow as it is written is made smaller only where the reference can tell whether it still makes sense.
         let sound = case.is_astray() || !matches!(self.config.target, Target::Reference(None));
         if standing == Standing::Confirmed && sound {
             let stage = &self.config.stage;
             small = minimise(small, &stage.protocol, &stage.role, budget, &mut |smaller| {
-                !self.config.stop.load(Ordering::Relaxed)
-                    && again(smaller).is_some_and(|result| shows(&result))
+                !self.is_past()
                     && !self.is_doubtful(smaller, &identity)
+                    && shows(again(smaller)).unwrap_or(false)
             });
         }
-        let last = again(&small);
-        let found = last.as_ref().map(|result| findings(result, &self.kinds)).unwrap_or_default();
-        let finding = found
-            .into_iter()
-            .find(|(known, _)| known.is_like(&identity))
-            .map_or(finding, |(_, finding)| finding);
-        let transcript = last.map(|result| result.transcript.to_string()).unwrap_or_default();
+        let (finding, transcript) = last.unwrap_or((finding, String::new()));
         self.record(number, small, identity, finding, standing, shown, transcript);
     }
 

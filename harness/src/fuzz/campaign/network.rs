@@ -1,11 +1,14 @@
-//! One worker of a campaign against a program on the network: batches of conversations side by side, a probe after each
-//! batch, and a batch after which something is wrong is taken apart on fresh connections.
+//! One worker of a campaign against a program on the network: always so many conversations in flight, a probe among them
+//! now and then. When something is wrong they land, and those that may have done it are taken apart on fresh connections.
 
+use std::collections::BTreeSet;
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
 
 use super::super::case::{Case, UNNAMED, line, step};
 use super::super::depart;
@@ -14,6 +17,7 @@ use super::super::minimise::Budget;
 use super::super::play::resident;
 use super::{Board, Standing};
 use crate::flow::ast::{Flow, HeaderItem, StepKind};
+use crate::judge::finding::{Finding, Judge};
 use crate::runner::plan::ASTRAY_PATIENCE;
 use crate::runner::run::Target;
 use crate::runner::verdict::FlowResult;
@@ -35,23 +39,41 @@ const GONE: Duration = Duration::from_millis(500);
 /// How long a target that is gone is waited for where the campaign has no end.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a changed conversation may take.
-const CHANGED: Duration = Duration::from_secs(5);
+const CHANGED: Duration = Duration::from_secs(8);
 /// How long a flow as it is written may take.
 const WRITTEN: Duration = Duration::from_secs(15);
-/// How often it is looked whether one takes too long.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often it is looked whether one takes too long, and whether the program lives.
+const LOOK: Duration = Duration::from_millis(20);
+/// Conversations between two probes, at least.
+const ROUND: usize = 16;
+/// The longest time between two probes while conversations land.
+const UNPROBED: Duration = Duration::from_millis(500);
+/// How long a conversation is suspected where no probe clears it.
+const SUSPECT: Duration = Duration::from_secs(2);
+/// How long those in flight may take to land by themselves when something is to be looked into.
+const LANDING: Duration = Duration::from_millis(500);
+/// How long they may take to land when they are told to.
+const CALLED: Duration = Duration::from_millis(250);
+/// Conversations in flight at first, and again when they were too many.
+const CAREFUL: usize = 4;
+/// Conversations in flight that each start a program.
+const PROGRAMS: usize = 8;
+/// So many more are tried when a bystander does not mind.
+const WIDER: usize = 2;
+/// A bystander who is served so much later does not mind.
+const UNNOTICED: Duration = Duration::from_millis(30);
+/// The number of a probe, which is no case.
+const PROBE: u64 = u64::MAX;
 /// Probes that show how quick a target is.
 const PROBES: usize = 12;
 
 /// The program under test, as a worker has it.
 struct Host<'b, 'a> {
     board: &'b Board<'a>,
-    runtime: tokio::runtime::Runtime,
+    runtime: Rc<tokio::runtime::Runtime>,
     server: Option<ServerProcess>,
     /// The server serves many conversations; otherwise each has a program of its own.
     lasting: bool,
-    /// How the server ended, when it did.
-    end: Option<String>,
     memory: Option<u64>,
     probes: Vec<Duration>,
     /// How long the conversations of a batch wait for what may never come: longer than a bystander needs for all of its
@@ -59,11 +81,45 @@ struct Host<'b, 'a> {
     patience: Duration,
     told_memory: bool,
     told_slow: bool,
+    /// Conversations in flight: as many as a bystander does not mind.
+    width: usize,
+    /// How long serving a bystander takes when nobody else is there.
+    usual: Option<Duration>,
+    /// Cases that were called back unfinished, and all that ever were: none is called back twice.
+    again: Vec<(u64, Case)>,
+    returned: BTreeSet<u64>,
+}
+
+/// A conversation in flight.
+struct Flying {
+    number: u64,
+    case: Case,
+    since: Instant,
+    limit: Duration,
+    stop: Arc<AtomicBool>,
+    /// It was called back, so that what came of it says nothing.
+    called: bool,
+}
+
+/// What a flight came back with.
+#[derive(Default)]
+struct Landed {
+    /// The conversations since the last time that all was well.
+    suspects: Vec<Suspect>,
+    news: Vec<(u64, Case, Identity, Finding)>,
+    /// How a bystander was not served.
+    unserved: Option<(Identity, Finding)>,
+}
+
+struct Suspect {
+    number: u64,
+    case: Case,
+    landed: Option<Instant>,
 }
 
 pub(super) fn work(board: &Board<'_>, worker: usize) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+        Ok(runtime) => Rc::new(runtime),
         Err(error) => {
             board.state().nothing = Some(format!("the network runtime does not start: {error}"));
             return;
@@ -80,27 +136,35 @@ pub(super) fn work(board: &Board<'_>, worker: usize) {
         runtime,
         server: None,
         lasting,
-        end: None,
         memory: None,
         probes: Vec::new(),
         patience: ASTRAY_PATIENCE,
         told_memory: false,
         told_slow: false,
+        width: match (lasting, datagrams) {
+            (true, _) => board.config.width.clamp(1, CAREFUL),
+            // They mostly wait for greetings.
+            (false, true) => board.config.width.max(1),
+            (false, false) => board.config.width.clamp(1, PROGRAMS),
+        },
+        usual: None,
+        again: Vec::new(),
+        returned: BTreeSet::new(),
     };
     let probe = probe_case(board);
     if worker == 0 && !host.preflight(probe.as_ref()) {
         board.config.stop.store(true, Ordering::Relaxed);
         return;
     }
-    while let Some(batch) = host.batch() {
+    while !board.is_over() || (!host.again.is_empty() && !board.is_ended()) {
         let Some(place) = host.place() else {
             if !host.wait_for_return() {
                 return;
             }
             continue;
         };
-        let results = host.play(&batch, &place);
-        host.judge(&batch, results, probe.as_ref());
+        let landed = host.fly(&place, probe.as_ref());
+        host.judge(landed, probe.as_ref());
     }
 }
 
@@ -126,16 +190,6 @@ fn probe_case(board: &Board<'_>) -> Option<Case> {
 }
 
 impl Host<'_, '_> {
-    /// The next conversations.
-    fn batch(&self) -> Option<Vec<(u64, Case)>> {
-        let mut batch = Vec::new();
-        while batch.len() < self.board.config.width.max(1) {
-            let Some(one) = self.board.take() else { break };
-            batch.push(one);
-        }
-        (!batch.is_empty()).then_some(batch)
-    }
-
     /// Where the target is; a program that has ended is started anew.
     fn place(&mut self) -> Option<Place> {
         match &self.board.config.target {
@@ -180,55 +234,235 @@ impl Host<'_, '_> {
         stage.protocol.settings.transport(&stage.settings.edition).kind == crate::corpus::TransportKind::Udp
     }
 
+    /// Sends a conversation on its way; what came of it goes to `landed`, with its number.
+    fn launch(
+        &self,
+        number: u64,
+        case: &Case,
+        place: &Place,
+        together: bool,
+        landed: &mpsc::UnboundedSender<(u64, Option<FlowResult>)>,
+    ) -> Flying {
+        let mut stage = self.board.config.stage.clone();
+        let mut said = case.clone();
+        if together {
+            stage.settings.astray = self.patience;
+            // Names and ids of its own: those of another conversation are somebody else there.
+            stage.settings.seed ^= number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            // Probes see to the bystander.
+            if self.lasting && number != PROBE && case.is_astray() {
+                said.flow.steps.retain(|step| !matches!(step.kind, StepKind::Served));
+            }
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let (began, place) = (self.board.began, place.clone());
+        let (landed, stopped) = (landed.clone(), Arc::clone(&stop));
+        tokio::task::spawn_local(async move {
+            let file = Arc::new(said.unwritten(UNNAMED));
+            let result = stage.over_network(file, place, began, stopped).await;
+            // Nobody may be waiting any more.
+            let _ = landed.send((number, result.ok()));
+        });
+        let limit = if case.is_astray() { CHANGED } else { WRITTEN };
+        Flying { number, case: case.clone(), since: Instant::now(), limit, stop, called: false }
+    }
+
     /// Plays cases side by side.
     fn play(&self, batch: &[(u64, Case)], place: &Place) -> Vec<Option<FlowResult>> {
         let board = self.board;
         let local = tokio::task::LocalSet::new();
-        let results = Rc::new(std::cell::RefCell::new(vec![None; batch.len()]));
-        let mut limits: Vec<(Duration, Arc<AtomicBool>)> = Vec::new();
-        for (slot, (_, case)) in batch.iter().enumerate() {
-            let mut case = case.clone();
-            // The probe after the batch sees to the bystander.
-            if self.lasting && batch.len() > 1 && case.is_astray() {
-                case.flow.steps.retain(|step| !matches!(step.kind, StepKind::Served));
-            }
-            let (mut stage, place, results) =
-                (board.config.stage.clone(), place.clone(), Rc::clone(&results));
-            if batch.len() > 1 {
-                stage.settings.astray = self.patience;
-            }
-            let (began, stop) = (board.began, Arc::new(AtomicBool::new(false)));
-            limits.push((if case.is_astray() { CHANGED } else { WRITTEN }, Arc::clone(&stop)));
-            local.spawn_local(async move {
-                let file = Arc::new(case.unwritten(UNNAMED));
-                let result = stage.over_network(file, place, began, stop).await;
-                results.borrow_mut()[slot] = result.ok();
-            });
-        }
-        let begun = Instant::now();
-        self.runtime.block_on(async move {
-            tokio::pin!(local);
-            loop {
+        local.block_on(&self.runtime, async {
+            let (landed, mut landing) = mpsc::unbounded_channel();
+            let mut results: Vec<Option<FlowResult>> = batch.iter().map(|_| None).collect();
+            let mut flying: Vec<Flying> = batch
+                .iter()
+                .zip(0..)
+                .map(|((_, case), slot)| self.launch(slot, case, place, batch.len() > 1, &landed))
+                .collect();
+            while !flying.is_empty() {
                 tokio::select! {
-                    () = &mut local => break,
+                    Some((slot, result)) = landing.recv() => {
+                        flying.retain(|one| one.number != slot);
+                        if let Some(place) = usize::try_from(slot).ok().and_then(|slot| results.get_mut(slot)) {
+                            *place = result;
+                        }
+                    }
                     () = tokio::time::sleep(LOOK) => {
                         // A campaign that is over waits for nobody.
-                        let over = board.config.stop.load(Ordering::Relaxed);
-                        for (limit, stop) in &limits {
-                            if over || begun.elapsed() > *limit {
-                                stop.store(true, Ordering::Relaxed);
-                            }
+                        let over = board.is_past();
+                        for one in flying.iter().filter(|one| over || one.since.elapsed() > one.limit) {
+                            one.stop.store(true, Ordering::Relaxed);
+                        }
+                        if over {
+                            break;
                         }
                     }
                 }
             }
+            results
+        })
+    }
+
+    /// Keeps conversations in flight until there is something to look into, or the campaign is over.
+    fn fly(&mut self, place: &Place, probe: Option<&Case>) -> Landed {
+        let board = self.board;
+        let together = board.config.width > 1;
+        let probe = probe.filter(|_| self.lasting);
+        let mut back = Landed::default();
+        let local = tokio::task::LocalSet::new();
+        let runtime = Rc::clone(&self.runtime);
+        local.block_on(&runtime, async {
+            let (landed, mut landing) = mpsc::unbounded_channel();
+            let mut flying: Vec<Flying> = Vec::new();
+            // There are no further ones; or since when no further ones are sent.
+            let (mut dry, mut closed): (bool, Option<Instant>) = (false, None);
+            let (mut unprobed, mut probed) = (0, Instant::now());
+            let mut look = tokio::time::interval(LOOK);
+            loop {
+                let width = self.width;
+                while closed.is_none() && !dry && flying.len() < width {
+                    let Some((number, case)) = self.again.pop().or_else(|| board.take()) else {
+                        dry = true;
+                        break;
+                    };
+                    flying.push(self.launch(number, &case, place, together, &landed));
+                    if self.lasting {
+                        back.suspects.push(Suspect { number, case, landed: None });
+                    }
+                }
+                let probing = flying.iter().any(|one| one.number == PROBE);
+                let waited = probed.elapsed() > UNPROBED || flying.is_empty();
+                let due = unprobed >= ROUND.max(width) || (unprobed > 0 && waited);
+                if let Some(probe) = probe.filter(|_| due && closed.is_none() && !probing) {
+                    (unprobed, probed) = (0, Instant::now());
+                    flying.push(self.launch(PROBE, probe, place, true, &landed));
+                }
+                if flying.is_empty() {
+                    break;
+                }
+                tokio::select! {
+                    Some((number, result)) = landing.recv() => {
+                        let Some(index) = flying.iter().position(|one| one.number == number) else { continue };
+                        let one = flying.swap_remove(index);
+                        if number == PROBE {
+                            self.probed(&one, result, &mut back);
+                        } else {
+                            unprobed += 1;
+                            self.landed(one, result, &mut back);
+                        }
+                    }
+                    _ = look.tick() => {
+                        let wrong = self.is_dead() || !back.news.is_empty() || back.unserved.is_some();
+                        if closed.is_none() && (wrong || board.is_ended()) {
+                            closed = Some(Instant::now());
+                        }
+                        if probe.is_none() {
+                            // Nobody tells that all is well: those of the last seconds are suspects.
+                            let long_ago = |at: Instant| at.elapsed() > SUSPECT;
+                            back.suspects.retain(|known| !known.landed.is_some_and(long_ago));
+                        }
+                        let over = board.is_past();
+                        let late = closed.is_some_and(|since| over || since.elapsed() > LANDING);
+                        for one in &mut flying {
+                            if late || one.since.elapsed() > one.limit {
+                                one.called |= late;
+                                one.stop.store(true, Ordering::Relaxed);
+                            }
+                        }
+                        // What does not even land when it is called is left behind.
+                        if closed.is_some_and(|since| over || since.elapsed() > LANDING + CALLED) {
+                            for one in flying.drain(..).filter(|one| one.number != PROBE) {
+                                if self.returned.insert(one.number) {
+                                    self.again.push((one.number, one.case));
+                                }
+                            }
+                        }
+                    }
+                }
+                if closed.is_none() && (!back.news.is_empty() || back.unserved.is_some()) {
+                    closed = Some(Instant::now());
+                }
+            }
         });
-        results.take()
+        back
+    }
+
+    /// Hears what came of a conversation.
+    fn landed(&mut self, one: Flying, result: Option<FlowResult>, back: &mut Landed) {
+        let board = self.board;
+        if one.called && self.returned.insert(one.number) {
+            back.suspects.retain(|known| known.number != one.number);
+            self.again.push((one.number, one.case));
+            return;
+        }
+        if let Some(known) = back.suspects.iter_mut().find(|known| known.number == one.number) {
+            known.landed = Some(Instant::now());
+        }
+        let Some(result) = result else {
+            board.unplayable.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let found = board.learn(&one.case, &result);
+        back.news.extend(
+            found.into_iter().map(|(identity, finding)| (one.number, one.case.clone(), identity, finding)),
+        );
+    }
+
+    /// Hears what came of a probe.
+    fn probed(&mut self, one: &Flying, result: Option<FlowResult>, back: &mut Landed) {
+        let board = self.board;
+        if one.called {
+            return;
+        }
+        let stage = &board.config.stage;
+        let unserved = match &result {
+            Some(result) => findings(result, &board.kinds).into_iter().next(),
+            None => {
+                let finding = stage.about_target("a bystander cannot be served".to_owned(), "that it serves");
+                let rule = finding.requirement.clone().unwrap_or_else(|| "liveness".to_owned());
+                Some((Identity::of_target(Oracle::Liveness, &rule), finding))
+            }
+        };
+        if let Some((identity, finding)) = unserved {
+            let known = board.state().known.contains_key(&identity);
+            // One that is known to serve nobody is not looked into again and again, unless it can be started anew.
+            if known && self.server.is_none() && self.place().is_some() {
+                let _ = board.is_new(&mut board.state(), &identity);
+            } else {
+                back.unserved = Some((identity, finding));
+            }
+            return;
+        }
+        let took = one.since.elapsed();
+        if took > one.limit {
+            // It was cut short, and says nothing.
+            return;
+        }
+        // Whoever landed before it came has done no harm.
+        back.suspects.retain(|known| known.landed.is_none_or(|landed| landed >= one.since));
+        self.patience = (took * 2).clamp(LEAST_PATIENCE, ASTRAY_PATIENCE);
+        self.probes.push(took);
+        // Where everybody hears everybody, many at once drown each other.
+        let usual = *self.usual.get_or_insert(took);
+        if took < usual * 2 + UNNOTICED {
+            self.width = (self.width + WIDER).min(board.config.width.max(1));
+        } else if took > usual * 4 + UNNOTICED * 4 {
+            self.width = (self.width / 2).clamp(1, CAREFUL);
+        }
+        self.measure();
+    }
+
+    /// True when the server of this worker has ended.
+    fn is_dead(&self) -> bool {
+        self.server.as_ref().is_some_and(|server| server.program().exit_status().is_some())
     }
 
     /// Plays a case alone, with a program that no other case has harmed: one that dies late must not be blamed on what
     /// came after.
     fn afresh(&mut self, case: &Case) -> Option<FlowResult> {
+        if self.board.is_past() {
+            return None;
+        }
         self.server = None;
         self.alone(case)
     }
@@ -242,7 +476,7 @@ impl Host<'_, '_> {
             let stage = &self.board.config.stage;
             let message = format!("{} ended by itself: {how}", stage.role);
             // What follows from it is not told beside it.
-            result.findings.retain(|known| known.judge != crate::judge::finding::Judge::Liveness);
+            result.findings.retain(|known| known.judge != Judge::Liveness);
             result.findings.push(stage.about_target(message, "that it goes on running"));
         }
         Some(result)
@@ -277,7 +511,9 @@ impl Host<'_, '_> {
             return false;
         }
         let Some(probe) = probe.filter(|_| self.lasting) else { return true };
+        let began = Instant::now();
         let Some(result) = self.alone(probe) else { return true };
+        self.usual = Some(began.elapsed());
         for (identity, finding) in findings(&result, &self.board.kinds) {
             let new = self.board.is_new(&mut self.board.state(), &identity);
             if new {
@@ -289,63 +525,46 @@ impl Host<'_, '_> {
         true
     }
 
-    /// Hears what came of a batch, and takes it apart where something is wrong.
-    fn judge(&mut self, batch: &[(u64, Case)], results: Vec<Option<FlowResult>>, probe: Option<&Case>) {
+    /// Looks into what a flight came back with.
+    fn judge(&mut self, back: Landed, probe: Option<&Case>) {
         let board = self.board;
-        self.end = self.died(AFTERMATH);
-        let mut news = Vec::new();
-        for ((number, case), result) in batch.iter().zip(&results) {
-            match result {
-                Some(result) => {
-                    let found = board.learn(case, result);
-                    news.extend(
-                        found.into_iter().map(|(identity, finding)| (*number, case, identity, finding)),
-                    );
-                }
-                None => {
-                    board.unplayable.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        }
-        let mut unserved = None;
-        if self.end.is_none()
-            && let Some(probe) = probe.filter(|_| self.lasting)
+        let Landed { suspects, news, mut unserved } = back;
+        let mut end = self.died(if unserved.is_some() { AFTERMATH_ALONE } else { AFTERMATH });
+        if end.is_none()
+            && unserved.is_some()
+            && let Some(probe) = probe.filter(|_| self.lasting && !board.is_past())
         {
-            let began = Instant::now();
+            // Without the others it tells more.
             match self.alone(probe) {
                 Some(result) => {
-                    unserved = findings(&result, &board.kinds).into_iter().next();
-                    if unserved.is_none() {
-                        self.patience = (began.elapsed() * 2).clamp(LEAST_PATIENCE, ASTRAY_PATIENCE);
-                        self.probes.push(began.elapsed());
-                    }
+                    let alone = findings(&result, &board.kinds).into_iter().next();
+                    unserved = alone.or(unserved);
                 }
-                None if !board.config.stop.load(Ordering::Relaxed) => {
-                    self.end = Some("it takes no connections any more".to_owned())
-                }
+                None if !board.is_past() => end = Some("it takes no connections any more".to_owned()),
                 None => {}
             }
-            self.measure();
         }
-        if let Some(how) = self.end.take() {
+        let suspects: Vec<(u64, Case)> = suspects.into_iter().map(|one| (one.number, one.case)).collect();
+        if let Some(how) = end {
             let stage = &board.config.stage;
             let finding = stage
                 .about_target(format!("{} ended by itself: {how}", stage.role), "that it goes on running");
             let rule = finding.requirement.clone().unwrap_or_else(|| "crash".to_owned());
             let identity = Identity::of_target(Oracle::Crash, &rule);
-            self.take_apart(batch, identity, finding, Standing::Once, probe);
+            self.take_apart(&suspects, identity, finding, Standing::Once, probe);
         } else if let Some((identity, finding)) = unserved {
-            self.take_apart(batch, identity, finding, Standing::Flaky, probe);
+            self.take_apart(&suspects, identity, finding, Standing::Flaky, probe);
+            self.server = None;
         }
         for (number, case, identity, finding) in news {
-            board.look_into(number, case, identity, finding, TRIES, BUDGET, &mut |case| self.afresh(case));
+            board.look_into(number, &case, identity, finding, TRIES, BUDGET, &mut |case| self.afresh(case));
         }
     }
 
     /// The part of a batch that does harm by itself; all of it where no half does.
     fn bisect<'c>(&mut self, batch: &'c [(u64, Case)], probe: Option<&Case>) -> &'c [(u64, Case)] {
         let mut suspects = batch;
-        while suspects.len() > 1 && !self.board.config.stop.load(Ordering::Relaxed) {
+        while suspects.len() > 1 && !self.board.is_past() {
             let (first, second) = suspects.split_at(suspects.len() / 2);
             suspects = if self.is_harmed_by(first, probe) {
                 first
@@ -375,7 +594,7 @@ impl Host<'_, '_> {
         &mut self,
         batch: &[(u64, Case)],
         identity: Identity,
-        finding: crate::judge::finding::Finding,
+        finding: Finding,
         otherwise: Standing,
         probe: Option<&Case>,
     ) {
@@ -383,9 +602,9 @@ impl Host<'_, '_> {
         if !board.is_new(&mut board.state(), &identity) {
             return;
         }
-        let suspects = self.bisect(batch, probe);
+        let suspects = if board.is_past() { &[] } else { self.bisect(batch, probe) };
         for (number, case) in suspects {
-            if board.config.stop.load(Ordering::Relaxed) {
+            if board.is_past() {
                 break;
             }
             let mut case = case.clone();
@@ -403,6 +622,13 @@ impl Host<'_, '_> {
                 board.look_into(*number, &case, known, finding, TRIES, BUDGET, &mut |case| self.afresh(case));
                 return;
             }
+        }
+        if otherwise == Standing::Flaky {
+            // Many at once may keep a bystander waiting, whatever they say; fewer are tried from now on.
+            self.width = CAREFUL.min(board.config.width.max(1));
+            board.forget(&identity);
+            board.note(format!("a bystander was not served beside {} others, and is again", batch.len()));
+            return;
         }
         // None of them alone: all of them, one after another, are kept.
         let mut all: Option<(u64, Case)> = None;

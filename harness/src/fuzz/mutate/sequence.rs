@@ -10,6 +10,8 @@ use crate::fuzz::case::{Case, name, step};
 
 /// How often a message is repeated.
 const FLOODS: &[u32] = &[2, 3, 10, 50];
+/// Messages that a crowd may say at most, one after another.
+const CROWDED: u32 = 400;
 /// Pauses in milliseconds.
 const PAUSES: &[u64] = &[1, 10, 100, 600, 1100, 2100, 5100, 21_000];
 /// Messages in a volley.
@@ -39,7 +41,9 @@ impl Mutator<'_> {
             }
             3 => {
                 let place = *self.one_of(&sends)?;
-                let times = *self.one_of(FLOODS)?;
+                // All of a crowd say it.
+                let crowd = case.cast().iter().filter_map(|member| member.count).max().unwrap_or(1);
+                let times = (*self.one_of(FLOODS)?).min((CROWDED / crowd).max(2));
                 let block = Block { steps: vec![case.flow.steps[place].clone()], trailing: Vec::new() };
                 case.flow.steps[place] = step(StepKind::Repeat { times, counter: None, block });
                 Some(format!("a message is said {times} times"))
@@ -99,7 +103,10 @@ impl Mutator<'_> {
             }
             14 => {
                 let place = self.rng.usize(..=end);
-                let pause = Duration::from_millis(*self.one_of(PAUSES)?);
+                let longest = self.pool.longest_pause;
+                let pauses = PAUSES.iter().map(|pause| Duration::from_millis(*pause));
+                let pauses: Vec<Duration> = pauses.filter(|pause| *pause <= longest).collect();
+                let pause = *self.one_of(&pauses)?;
                 case.flow.steps.insert(place, step(StepKind::Wait(pause)));
                 Some("there is a pause".to_owned())
             }

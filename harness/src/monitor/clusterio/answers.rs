@@ -7,7 +7,7 @@ use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
 
 use super::plain::is_plain;
-use super::{ANSWER, Message, integer, message, sides};
+use super::{ANSWER, Message, integer, is_beyond, message, sides};
 use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen, What};
 
 /// Requests that their receiver answers by itself, without asking somebody else.
@@ -49,13 +49,21 @@ pub(super) struct Answers {
     ears: BTreeMap<(LinkId, String), Ear>,
     /// Links on which something was sent that may be answered in many ways.
     strange: Vec<LinkId>,
+    /// Links on which something was sent that may have been a request, or an event, of any number.
+    beyond: Vec<LinkId>,
     /// Links on which somebody under test said something that cannot be read: it may have been the answer.
     unread: Vec<LinkId>,
 }
 
 impl Answers {
     pub(super) fn new(config: &MonitorConfig) -> Self {
-        Answers { slack: config.slack, ears: BTreeMap::new(), strange: Vec::new(), unread: Vec::new() }
+        Answers {
+            slack: config.slack,
+            ears: BTreeMap::new(),
+            strange: Vec::new(),
+            beyond: Vec::new(),
+            unread: Vec::new(),
+        }
     }
 
     fn ear(&mut self, link: LinkId, party: &Party) -> &mut Ear {
@@ -74,6 +82,7 @@ impl Answers {
     /// A response of `seen.from`: which request is it for?
     fn response(&mut self, seen: &Seen<'_>, message: Message<'_>, stem: &str, rulings: &mut Rulings) {
         let strange = self.strange.contains(&seen.link);
+        let beyond = self.beyond.contains(&seen.link);
         let ear = self.ear(seen.link, seen.from);
         let to = message.data.get("seq").and_then(integer);
         let (party, at) = (seen.from, seen.at);
@@ -86,6 +95,8 @@ impl Answers {
             for id in ["CLUSTERIO-REQ-1", "CLUSTERIO-REQ-2", "CLUSTERIO-REQ-3", "CLUSTERIO-REQ-4"] {
                 rulings.kept(id, party, at);
             }
+        } else if beyond {
+            // It may be for that.
         } else if ear.asked.iter().any(|asked| same(asked) && asked.stem == stem) {
             let text = format!("the `{stem}_request` is responded to a second time");
             rulings.broken("CLUSTERIO-REQ-2", party, at, text, "one response", actual());
@@ -148,8 +159,10 @@ impl Monitor for Answers {
                 }
             }
             What::Binary(_) | What::Raw(_) | What::Stalled if !seen.from.under_test => {
-                self.strange.push(seen.link)
+                self.strange.push(seen.link);
+                self.beyond.push(seen.link);
             }
+            what if is_beyond(what) && !seen.from.under_test => self.beyond.push(seen.link),
             _ => {}
         }
         let Some(message) = message(&seen.what) else {

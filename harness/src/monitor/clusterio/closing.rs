@@ -43,6 +43,13 @@ impl Closings {
             let text = format!("{} goes on talking after it has said `close`", party.name);
             rulings.broken("CLUSTERIO-CLOSE-3", party, at, text, "nothing more", actual());
         }
+        // One that is not as it has to be is answered like any other rubbish.
+        let sound = |whole: &Value| {
+            whole.get("seq").is_some_and(Value::is_u64)
+                && whole.pointer("/data/reason").is_some_and(Value::is_string)
+        };
+        let rubbish = |kind: &str, whole: &Value| kind == "close" && !party.under_test && !sound(whole);
+        let read = read.filter(|message| !rubbish(message.kind, message.whole));
         let kind = read.map(|message| message.kind);
         // Told to close at a time at which nothing of this side was on its way: what comes now answers it.
         let grace = IN_FLIGHT + self.slack;

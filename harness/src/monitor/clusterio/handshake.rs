@@ -1,11 +1,12 @@
 //! What comes before `ready`, and in which order (sections 3.1 to 3.3).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
 
-use super::{ANSWER, is_beyond, is_register, message, sides};
+use super::{ANSWER, IN_FLIGHT, is_beyond, is_register, message, sides};
 use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen, What};
 
 struct Progress {
@@ -33,6 +34,8 @@ struct Progress {
     ready: u32,
     /// The master has said `close`.
     told_to_close: bool,
+    /// When it said so, right behind its greeting: what answers the greeting may cross it.
+    crossed_at: Option<Time>,
     /// Events with all instances since `ready`, as long as the master has said nothing more.
     reports: u32,
     asked_since_ready: bool,
@@ -42,12 +45,13 @@ struct Progress {
 
 pub(super) struct Handshakes {
     alpha: bool,
+    slack: Duration,
     links: BTreeMap<LinkId, Progress>,
 }
 
 impl Handshakes {
     pub(super) fn new(config: &MonitorConfig) -> Self {
-        Handshakes { alpha: config.edition != "seed", links: BTreeMap::new() }
+        Handshakes { alpha: config.edition != "seed", slack: config.slack, links: BTreeMap::new() }
     }
 
     /// What should have come and did not, in a conversation that waited for it or was broken off.
@@ -99,9 +103,11 @@ impl Handshakes {
 
     fn master_says(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
         let (master, at) = (seen.from, seen.at);
+        let grace = IN_FLIGHT + self.slack;
         let Some(progress) = self.links.get_mut(&seen.link) else { return };
         let first = progress.from_master == 0;
         progress.from_master += 1;
+        progress.beyond |= is_binary_of_ours(seen);
         let Some(message) = message(&seen.what) else {
             progress.excused = true;
             progress.beyond |= is_beyond(&seen.what);
@@ -125,6 +131,8 @@ impl Handshakes {
             "close" => {
                 progress.told_to_close = true;
                 progress.excused = true;
+                let behind = progress.greeted_at.is_some_and(|greeted| at.since(greeted) <= grace);
+                progress.crossed_at = behind.then_some(at);
             }
             kind if kind != "ready" && progress.ready > 0 => progress.asked_since_ready = true,
             "hello" => {
@@ -171,6 +179,7 @@ impl Handshakes {
 
     fn client_says(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
         let (client, at) = (seen.from, seen.at);
+        let grace = IN_FLIGHT + self.slack;
         let Some(progress) = self.links.get_mut(&seen.link) else { return };
         let first = progress.from_client == 0;
         progress.from_client += 1;
@@ -184,7 +193,7 @@ impl Handshakes {
             None => ("", Value::Null),
         };
         progress.excused |= read.is_none();
-        progress.beyond |= is_beyond(&seen.what);
+        progress.beyond |= is_beyond(&seen.what) || is_binary_of_ours(seen);
         // Whoever gives up may say so.
         if progress.beyond {
             // It may have been greeted, or may not.
@@ -201,7 +210,8 @@ impl Handshakes {
                 first_message(client, kind, at, &actual, rulings);
             }
         }
-        if progress.told_to_close && progress.ready == 0 && !kind.is_empty() && kind != "close" {
+        let crossed = first && progress.crossed_at.is_some_and(|told| at.since(told) <= grace);
+        if progress.told_to_close && progress.ready == 0 && !kind.is_empty() && kind != "close" && !crossed {
             let text = format!("`{kind}` was sent although the handshake had been ended with `close`");
             rulings.broken("CLUSTERIO-HS-19", client, at, text, "nothing more", actual.clone());
         }
@@ -233,6 +243,11 @@ impl Handshakes {
             }
         }
     }
+}
+
+/// A binary message that we send may be read as a text, or not.
+fn is_binary_of_ours(seen: &Seen<'_>) -> bool {
+    matches!(seen.what, What::Binary(_)) && !seen.from.under_test
 }
 
 fn register_of(client: &Party) -> (&'static str, &'static str) {
@@ -286,6 +301,7 @@ impl Monitor for Handshakes {
                     registered: 0,
                     ready: 0,
                     told_to_close: false,
+                    crossed_at: None,
                     reports: 0,
                     asked_since_ready: false,
                     gone: false,

@@ -52,6 +52,22 @@ pub(super) struct Leavings {
     sides: BTreeMap<(LinkId, String), Side>,
 }
 
+/// Requests whose responses hold one thing beside their number.
+const RESULTS: &[&str] = &[
+    "list_slaves",
+    "list_instances",
+    "get_instance_config",
+    "subspace_storage:remove",
+    "send_rcon",
+    "statistics_exporter:get_metrics",
+    "subspace_storage:get_storage",
+];
+
+/// True for a number that every reader can hold.
+fn is_usual(seq: Option<i64>) -> bool {
+    seq.is_some_and(|seq| (0..1 << 53).contains(&seq))
+}
+
 impl Leavings {
     fn heard(&mut self, link: LinkId, from: &Party, to: &Party, read: Option<Message<'_>>) {
         let side = self.sides.entry((link, to.name.clone())).or_default();
@@ -67,10 +83,12 @@ impl Leavings {
         side.heard = message.seq.or(side.heard);
         if matches!(message.kind, "hello" | "ready" | "register_slave" | "register_control") {
             // Out of their order, or a second time, they may end a link.
+            // Nobody says what is the other side's to say.
+            side.strange |= matches!(message.kind, "hello" | "ready") != (from.role == "master");
             let early = message.kind == "ready" && !side.handshake.contains("hello");
             let version = message.data.get("version").is_some_and(Value::is_string);
             side.strange |= message.kind == "hello" && !version;
-            side.strange |= message.seq.is_none() || side.ready || early;
+            side.strange |= !is_usual(message.seq) || side.ready || early;
             side.strange |= !side.handshake.insert(message.kind.to_owned());
             side.ready |= message.kind == "ready" && message.data.is_empty() && from.role == "master";
             side.last = Some(Last::Handshake);
@@ -89,12 +107,16 @@ impl Leavings {
                 side.asking.remove(place);
                 let error =
                     message.data.len() == 2 && message.data.get("error").is_some_and(Value::is_string);
+                // What has more in it than it should may end the link, also when more has been said meanwhile.
+                side.strange |=
+                    !error && message.data.len() != 1 + usize::from(RESULTS.contains(&stem.as_str()));
                 if error { Last::Failure } else { Last::Response }
             })
         } else {
             None
         };
-        side.strange |= side.last.is_none();
+        // Before it was ready, nothing but the handshake had to be taken.
+        side.strange |= side.last.is_none() || !side.ready || !is_usual(message.seq);
     }
 
     fn said(&mut self, seen: &Seen<'_>, message: Message<'_>, rulings: &mut Rulings) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use flowproof_reference::machine::Time;
 use serde_json::Value;
 
-use super::records::{Given, Version};
+use super::records::Given;
 use super::{Store, peer_id, record_id, store, store_name, timestamp};
 use crate::judge::schema::actual;
 use crate::monitor::{Party, Rulings, Seen};
@@ -23,6 +23,8 @@ struct Asked {
     at: Time,
     /// Its place among what the peer heard.
     place: u64,
+    /// How many versions of records the peer was given before it.
+    given: usize,
     entries: BTreeMap<String, f64>,
     announced: Option<Announced>,
     sent: Option<BTreeSet<String>>,
@@ -57,7 +59,7 @@ impl Answers {
     }
 
     /// Another peer sent a list.
-    pub(super) fn asked(&mut self, seen: &Seen<'_>, place: u64, asker: &str, payload: &Value) {
+    pub(super) fn asked(&mut self, seen: &Seen<'_>, place: u64, asker: &str, payload: &Value, given: &Given) {
         let (Some(store), Some(list)) = (store(payload), payload.get("list").and_then(Value::as_array))
         else {
             return;
@@ -81,6 +83,7 @@ impl Answers {
             store,
             at: seen.at,
             place,
+            given: given.count(),
             entries,
             announced: None,
             sent: None,
@@ -239,11 +242,10 @@ impl Asked {
         let mut wanted = BTreeSet::new();
         let expected = "each record once that the other has in a newer version, or alone";
         for id in list.into_iter().flatten().filter_map(|id| record_id(Some(id))) {
-            let known = given.of(&self.store, &id);
             let problem = if !wanted.insert(id.clone()) {
                 Some(("COW-ALPHA-7", format!("{id} is asked for twice")))
             } else {
-                match (self.entries.get(&id), certain(known)) {
+                match (self.entries.get(&id), self.mine(given, &id)) {
                     (None, _) => Some(("COW-ALPHA-7", format!("{id} was not in the list"))),
                     (Some(theirs), Some(mine)) if mine == *theirs => {
                         Some(("COW-ALPHA-13", format!("{id} has the same timestamp on both sides")))
@@ -300,11 +302,16 @@ impl Asked {
         self.sent = Some(sent);
     }
 
+    /// When the peer's version of a record was changed, as far as that is certain.
+    fn mine(&self, given: &Given, id: &str) -> Option<f64> {
+        given.certain_of(&self.store, id, self.given)
+    }
+
     fn kept_equal(&self, seen: &Seen<'_>, given: &Given, wanted: &BTreeSet<String>, rulings: &mut Rulings) {
         let equal = self
             .entries
             .iter()
-            .any(|(id, theirs)| certain(given.of(&self.store, id)) == Some(*theirs) && !wanted.contains(id));
+            .any(|(id, theirs)| self.mine(given, id) == Some(*theirs) && !wanted.contains(id));
         if equal {
             rulings.kept("COW-ALPHA-13", seen.from, seen.at);
         }
@@ -355,12 +362,6 @@ impl Asked {
             }
         }
     }
-}
-
-/// When a record was last changed; where several versions were given, nobody knows which one was kept.
-fn certain(versions: &[Version]) -> Option<f64> {
-    let first = versions.first()?.updated;
-    versions.iter().all(|version| version.updated == first).then_some(first)
 }
 
 fn names(ids: &BTreeSet<String>) -> String {

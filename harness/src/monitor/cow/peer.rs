@@ -116,7 +116,7 @@ impl Peers {
         let target = whole.get("target").filter(|target| !target.is_null());
         let for_me = target.and_then(peer_id).as_deref() == Some(own.as_str());
         match action {
-            "newList" => line.answers.asked(seen, line.heard, &sender, payload),
+            "newList" => line.answers.asked(seen, line.heard, &sender, payload, &known.given),
             "wantedList" if for_me => {
                 if let Some(store) = store(payload) {
                     let list = payload.get("list").and_then(Value::as_array).into_iter().flatten();
@@ -335,7 +335,10 @@ impl Line {
     fn told_of(&mut self, record: &Value) {
         let Some(id) = record_id(record.get("_id")) else { return };
         let family = record.pointer("/data/family").and_then(Value::as_str) == Some("alpha");
-        let created = record.get("created").and_then(Value::as_f64);
+        let time = |name: &str| record.get(name).and_then(Value::as_f64).filter(|time| *time > 0.0);
+        // A record that is not whole, or of nobody who can be a peer, may be taken or not.
+        let whole = record.get("_id").is_some_and(|id| peer_id(id).is_some()) && time("updated").is_some();
+        let created = time("created").filter(|_| whole);
         match created {
             Some(created) if family && !is_deleted(record) => {
                 let place = self.family.get(&id).map_or(self.heard, |(_, place)| *place);
@@ -589,6 +592,7 @@ impl Monitor for Peers {
                 let known = self.known.entry(line.peer.name.clone()).or_default();
                 known.ids.extend(line.id.clone());
                 known.last_end = Some(seen.at);
+                known.given.ended(seen.at);
                 known.given.forget_peers();
             }
             _ => {}

@@ -20,12 +20,15 @@ pub(super) struct Version {
     pub(super) at: Time,
     /// It carries a history, which peers may merge and tell.
     pub(super) deltas: bool,
+    /// Its place among all versions; none when it may never have been read.
+    place: Option<usize>,
 }
 
 /// Everything that a peer was given or has said of its own, over all its connections.
 #[derive(Debug, Default)]
 pub(super) struct Given {
     versions: BTreeMap<Store, BTreeMap<String, Vec<Version>>>,
+    count: usize,
 }
 
 impl Given {
@@ -37,7 +40,9 @@ impl Given {
             deleted: is_deleted(record),
             at,
             deltas: record.get("deltas").and_then(Value::as_array).is_some_and(|deltas| !deltas.is_empty()),
+            place: Some(self.count),
         };
+        self.count += 1;
         self.versions.entry(store.clone()).or_default().entry(id).or_default().push(version);
     }
 
@@ -60,6 +65,29 @@ impl Given {
     /// The peer was told to forget things: nothing is certain about what came before.
     pub(super) fn forget(&mut self) {
         self.versions.clear();
+    }
+
+    /// A connection ended: what was given shortly before may never have been read.
+    pub(super) fn ended(&mut self, at: Time) {
+        let versions = self.versions.values_mut().flat_map(BTreeMap::values_mut).flatten();
+        for version in versions.filter(|version| version.at + READ > at) {
+            version.place = None;
+        }
+    }
+
+    /// How many versions were given so far.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// When a record was last changed as the peer knows it, in answer to what came when so many versions were given.
+    /// Nobody knows which of several was kept, nor whether one was there that came later.
+    pub(super) fn certain_of(&self, store: &Store, id: &str, count: usize) -> Option<f64> {
+        let versions = self.of(store, id);
+        let first = versions.first()?.updated;
+        let same = versions.iter().all(|version| version.updated == first);
+        let before = versions.iter().any(|version| version.place.is_some_and(|place| place < count));
+        (same && before).then_some(first)
     }
 
     /// Who is there is forgotten when a connection ends (section 2.2).

@@ -51,7 +51,7 @@ enum Kind {
     /// A `connected` or `peerGone` made up by a peer.
     MadeUp,
     /// Under the id of another peer who is there.
-    Forged,
+    Forged(LinkId),
     /// To one peer.
     One(LinkId),
     /// To everybody.
@@ -246,7 +246,7 @@ impl Relay {
             // One that has said what may end its connection may be there no longer.
             let there =
                 |owner: LinkId| self.lines.get(&owner).is_some_and(|line| !line.unclear && !line.deaf);
-            return if self.owner(&claimed).is_some_and(there) { Kind::Forged } else { Kind::Unclear };
+            return self.owner(&claimed).filter(|owner| there(*owner)).map_or(Kind::Unclear, Kind::Forged);
         }
         match value.get("target") {
             None | Some(Value::Null) => Kind::All,
@@ -584,13 +584,21 @@ impl Relay {
             matches!((&self.sent[*place].content, value),
                 (Content::Text(_, Some(known)), Some(value)) if same(known, value))
         });
-        let all: Vec<usize> = same_text.chain(same_value).collect();
+        let same_text: Vec<usize> = same_text.collect();
+        // To the letter the same: nothing else was meant.
+        if let Some(place) = same_text.iter().find(|place| !self.sent[**place].delivered.contains_key(&link))
+        {
+            return Some((*place, false));
+        }
+        let all: Vec<usize> = same_text.into_iter().chain(same_value).collect();
         let rank = |place: &usize| {
             let sent = &self.sent[*place];
             let here = match sent.kind {
                 Kind::One(one) => one == link,
                 Kind::All => true,
                 Kind::Unclear | Kind::Actionless => return 2,
+                // Passed on under another's name it looks like that other's.
+                Kind::Forged(_) => return if sent.delivered.contains_key(&link) { 5 } else { 3 },
                 _ => false,
             };
             match sent.delivered.contains_key(&link) {
@@ -624,8 +632,12 @@ impl Relay {
         sent.owed.remove(&seen.link);
         let found = || value.map(actual).unwrap_or_else(|| Value::from("a message that is no JSON"));
         let by_itself = sender == seen.link;
+        let own = value.and_then(|value| value.get("sender")).and_then(peer_id);
+        let signed = own.is_some() && self.lines.get(&sender).is_some_and(|line| line.id == own);
         match &sent.kind {
             Kind::Unclear | Kind::Actionless => return,
+            // Strangers of the same herd may say the same, to everybody or to one of theirs.
+            Kind::One(_) | Kind::All | Kind::Nobody(_) if !self.exclusive && !signed => return,
             Kind::Junk => {
                 let message = format!("text that is no JSON object was passed on to {}", seen.to.name);
                 rulings.broken("COW-ROB-8", seen.from, seen.at, message, "nothing for anybody", found());
@@ -636,7 +648,13 @@ impl Relay {
                 rulings.broken("COW-ROUTE-9", seen.from, seen.at, message, "nothing for anybody", found());
                 return;
             }
-            Kind::Forged => {
+            // Whose id it is may have gone by the time that the relay looked.
+            Kind::Forged(owner)
+                if self.lines.get(owner).is_none_or(|line| !line.open || line.unclear || line.deaf) =>
+            {
+                return;
+            }
+            Kind::Forged(_) => {
                 let message = format!("a message under another's id was passed on to {}", seen.to.name);
                 rulings.broken("COW-ROUTE-10", seen.from, seen.at, message, "nothing for anybody", found());
                 return;
@@ -753,6 +771,15 @@ impl Relay {
             }
             return;
         };
+        // What readers read differently is written anew by those who do not pass on texts as they are.
+        let unread = self.sent.iter_mut().find(|sent| {
+            let odd = matches!(sent.content, Content::Text(_, None)) && sent.kind == Kind::Unclear;
+            odd && sent.sender == from && !sent.delivered.contains_key(&seen.link)
+        });
+        if let Some(sent) = unread {
+            sent.delivered.insert(seen.link, 1);
+            return;
+        }
         let alike = self.sent.iter_mut().find(|sent| {
             let Content::Text(_, Some(known)) = &sent.content else { return false };
             let here =
@@ -995,7 +1022,7 @@ impl Monitor for Relay {
                 (Kind::Junk, Content::Binary(_)) => "COW-ROB-10",
                 (Kind::Junk, Content::Text(..)) => "COW-ROB-8",
                 (Kind::MadeUp, _) => "COW-ROUTE-9",
-                (Kind::Forged, _) => "COW-ROUTE-10",
+                (Kind::Forged(_), _) => "COW-ROUTE-10",
                 (Kind::Nobody(_), _) => "COW-ROUTE-7",
                 _ => continue,
             };

@@ -28,12 +28,20 @@ pub(super) struct ClientRules {
     lines: BTreeMap<LinkId, Line>,
     /// Tokens that a client was told were its own, by client.
     own: BTreeMap<String, BTreeSet<String>>,
+    /// Addresses that a client was asked to use, by client.
+    ordered: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl ClientRules {
     pub(super) fn new(config: MonitorConfig) -> Self {
         let wildcard = config.settings.get("wildcard").cloned().unwrap_or_else(|| "*".to_owned());
-        ClientRules { config, wildcard, lines: BTreeMap::new(), own: BTreeMap::new() }
+        ClientRules {
+            config,
+            wildcard,
+            lines: BTreeMap::new(),
+            own: BTreeMap::new(),
+            ordered: BTreeMap::new(),
+        }
     }
 
     fn client_said(&mut self, seen: &Seen<'_>, whole: &Value, rulings: &mut Rulings) {
@@ -56,8 +64,12 @@ impl ClientRules {
             many => strings(many),
         };
         let old = self.own.get(&line.client.name);
+        let ordered = self.ordered.get(&line.client.name);
         for address in to {
             if address == "server" || address == self.wildcard || line.known.contains(address) {
+                continue;
+            }
+            if ordered.is_some_and(|ordered| ordered.contains(address)) {
                 continue;
             }
             let was_own = old.is_some_and(|tokens| tokens.contains(address));
@@ -144,6 +156,12 @@ impl Monitor for ClientRules {
             }
             _ => {}
         }
+    }
+
+    fn ordered(&mut self, who: &Party, with: &Value) {
+        let ordered = self.ordered.entry(who.name.clone()).or_default();
+        ordered.extend(with.get("to").and_then(Value::as_str).map(str::to_owned));
+        ordered.extend(strings(with.get("to")).into_iter().map(str::to_owned));
     }
 
     fn deadline(&self) -> Option<Time> {

@@ -1,8 +1,9 @@
 //! Rules over a hangout conversation (hangout.md sections 3, 5, 6 and 7). Each file holds one family: [`sync`] the
-//! table and its announcements, [`relay`] packets between clients, [`line`] pings, closes and tokens, [`client`] what
-//! a client may say. What the documents tolerate is tolerated here; what is not certain stays unsaid.
+//! table and its announcements, [`entries`] whose entry a write changes, [`relay`] packets between clients, [`line`]
+//! pings, closes and tokens, [`client`] what a client may say. What the documents tolerate is tolerated here; what is not certain stays unsaid.
 
 mod client;
+mod entries;
 mod line;
 mod relay;
 mod sync;
@@ -28,6 +29,7 @@ const IN_FLIGHT: Duration = Duration::from_millis(50);
 pub fn monitors(config: &MonitorConfig) -> Vec<Box<dyn Monitor>> {
     vec![
         Box::new(sync::Sync::new(config.clone())),
+        Box::new(entries::Entries::new()),
         Box::new(relay::Relay::new(config)),
         Box::new(line::Lines::new(config.clone())),
         Box::new(client::ClientRules::new(config.clone())),
@@ -61,6 +63,7 @@ pub const WATCHED: &[&str] = &[
     "HANGOUT-META-6",
     "HANGOUT-META-7",
     "HANGOUT-META-8",
+    "HANGOUT-PROP-3",
     "HANGOUT-RELAY-1",
     "HANGOUT-RELAY-2",
     "HANGOUT-RELAY-3",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
 
-use super::{HANDLED, Said, is_plain, packet, said, sides};
+use super::{HANDLED, Said, is_plain, is_token, packet, said, sides};
 use crate::judge::schema::actual;
 use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen, What};
 use crate::pattern::json;
@@ -75,6 +75,8 @@ struct Link {
 
 pub(super) struct Relay {
     slack: Duration,
+    /// Nobody else uses the server.
+    exclusive: bool,
     server: Option<Party>,
     wildcard: String,
     links: BTreeMap<LinkId, Link>,
@@ -98,6 +100,7 @@ impl Relay {
         let wildcard = config.settings.get("wildcard").cloned().unwrap_or_else(|| "*".to_owned());
         Relay {
             slack: config.slack,
+            exclusive: config.exclusive,
             server: None,
             wildcard,
             links: BTreeMap::new(),
@@ -435,6 +438,11 @@ impl Relay {
                 }
             }
         } else if let Some(sent) = candidates.iter().find(|sent| same(sent) && meant(sent)) {
+            // Strangers say the same to everybody.
+            let known = self.links.values().any(|link| link.token.as_deref() == Some(from));
+            if !self.exclusive && !known && is_token(from) {
+                return;
+            }
             let believed = sent.claimed.as_ref().and_then(Value::as_str) == Some(from);
             let id = if believed { "HANGOUT-FROM-2" } else { "HANGOUT-FROM-1" };
             say(id, "`from` is not the token of the one who sent it", "the sender's token as `from`");

@@ -72,7 +72,8 @@ impl Acks {
         let several = alike.iter().any(|sent| sent.from != alike[0].from || sent.to != alike[0].to);
         // Nor whether it was for something that we cannot read ourselves.
         let unread = self.verbs.get(&to).is_some_and(|verbs| verbs.contains(UNREAD));
-        if own.is_none() && (several || unread) {
+        let forgotten = self.sent.len() >= REMEMBERED;
+        if own.is_none() && (several || unread || forgotten) {
             return;
         }
         if let Some(sent) = own.or(alike.first().copied()) {
@@ -169,6 +170,9 @@ impl Monitor for Acks {
     }
 
     fn finish(&mut self, _now: Time, rulings: &mut Rulings) {
+        if self.sent.len() >= REMEMBERED {
+            return;
+        }
         for (&(node, other), doubtful) in &self.doubtful {
             let messages = self.sent.iter().filter(|sent| sent.from == other && sent.to == node).count();
             let acks = self.acks.get(&(node, other)).copied().unwrap_or_default();

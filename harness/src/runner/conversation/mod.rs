@@ -370,6 +370,11 @@ impl Conversation {
         self.finished
     }
 
+    /// True when the steps are over and every link is taken leave of.
+    pub fn is_leaving(&self) -> bool {
+        self.farewell.is_some()
+    }
+
     /// Stops at once, with what was found so far.
     pub fn interrupt(&mut self) {
         if self.task.take().is_some() {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use flowproof_reference::machine::Message;
+use flowproof_reference::transport::LinkEnd;
 use serde_json::Value;
 
 use super::expect::{fail, resolve};
@@ -159,8 +160,17 @@ impl Shared {
             Payload::Binary(bytes) => {
                 let bytes = bytes_of(bytes)?;
                 self.links[link].end.send(&Message::Binary(bytes.clone()));
-                self.observe(link, false, &What::Binary(&bytes));
-                self.note(link, false, format!("binary message of {} bytes", bytes.len()));
+                if self.links[link].is_datagrams() || matches!(self.links[link].end, LinkEnd::Frames(_)) {
+                    // There bytes are bytes: whoever reads them cannot tell that they were meant to be no text.
+                    let parsed = text_json::parse_sent(&bytes);
+                    let text = String::from_utf8_lossy(&bytes).into_owned();
+                    let json = parsed.as_ref().map_err(|error| *error);
+                    self.observe(link, false, &What::Text { text: &text, json });
+                    self.note(link, false, text);
+                } else {
+                    self.observe(link, false, &What::Binary(&bytes));
+                    self.note(link, false, format!("binary message of {} bytes", bytes.len()));
+                }
             }
             Payload::Raw(bytes) => {
                 let bytes = bytes_of(bytes)?;

@@ -44,10 +44,12 @@ pub(super) struct Scope {
     pub(super) astray: bool,
 }
 
-/// So many things that did not come teach it not to wait much.
-const ASTRAY_MISSES: usize = 8;
-/// How long it waits from then on.
+/// What it waits for at least, however much has not come.
 const ASTRAY_IMPATIENCE: Duration = Duration::from_millis(10);
+/// How long a program of ours is watched at the end.
+const AFTERMATH: Duration = Duration::from_millis(80);
+/// The same of one that has hung up.
+const AFTERMATH_OF_LINKS: Duration = Duration::from_millis(600);
 /// How long it waits for a connection.
 pub(super) const ASTRAY_OPENING: Duration = Duration::from_secs(1);
 
@@ -66,10 +68,10 @@ impl Scope {
         let timeout = shared.plan.settings.timeout;
         if !self.astray {
             timeout
-        } else if shared.missed < ASTRAY_MISSES {
-            timeout.min(shared.plan.settings.astray)
         } else {
-            timeout.min(ASTRAY_IMPATIENCE)
+            // Each thing that did not come makes it wait half as long for the next.
+            let halved = shared.plan.settings.astray / (1 << shared.missed.min(8));
+            timeout.min(halved.max(ASTRAY_IMPATIENCE))
         }
     }
 
@@ -151,6 +153,7 @@ pub(super) fn flow(
     }
     Box::pin(async move {
         steps.await?;
+        linger(&shared).await;
         let shared = shared.borrow();
         match &shared.unreachable {
             // Where nothing was heard, nothing was judged.
@@ -158,6 +161,21 @@ pub(super) fn flow(
             _ => Ok(()),
         }
     })
+}
+
+/// A program that dies of what it was told gets the time to, before we take leave: after that it may go.
+async fn linger(shared: &Rc<RefCell<Shared>>) {
+    let (ours, until) = {
+        let shared = shared.borrow();
+        let tested = |one: &Participant| one.under_test && (!one.listens || shared.plan.datagrams);
+        let ours = shared.plan.settings.started && shared.cast.iter().any(tested);
+        // One that has hung up may be on its way out.
+        let hung_up = shared.links.iter().any(|link| link.ended_by_them);
+        (ours, shared.now + if hung_up { AFTERMATH_OF_LINKS } else { AFTERMATH })
+    };
+    if ours {
+        wait_for(shared, Some(until), |shared| (!shared.exits.is_empty()).then_some(())).await;
+    }
 }
 
 /// What the first `served` that accuses anybody cites.
@@ -525,6 +543,11 @@ fn does(
             return Err(scope.broken_flow(step, "it names what stands for nothing yet"));
         }
         *bindings = drawn;
+    }
+    if scope.astray {
+        // Whether it could know what it is to use, nobody has seen to.
+        let party = shared.parties[one].clone();
+        shared.monitors.iter_mut().for_each(|monitor| monitor.ordered(&party, &order.with));
     }
     shared.stimulated = Some((one, shared.deeds_of(one)));
     shared.last_cause = shared.now;
