@@ -49,8 +49,8 @@ impl Entries {
         };
         let mut readable = true;
         if let Some(said) = &mut link.said {
-            readable = texts(whole, DEPTH, said) && said.len() <= SAID;
             pairs(whole, DEPTH, &mut link.values);
+            readable = texts(whole, DEPTH, said) && said.len() <= SAID && link.values.len() <= SAID;
         }
         if !readable {
             link.said = None;
