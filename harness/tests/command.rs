@@ -679,6 +679,31 @@ fn a_fault_that_no_rule_makes_is_planted_in_no_program() {
 }
 
 #[test]
+fn a_failing_flow_tells_the_command_that_shows_it_again() {
+    let words = [
+        "test",
+        "ptpchat",
+        "--edition",
+        "udp-2016-03",
+        "--var",
+        "connect=fixed",
+        "--sinner",
+        "b-tells-ordinary-port",
+        "--role",
+        "node",
+        "--slack",
+        "5ms",
+        "--filter",
+        "connect/b-opens-a-port-fixed",
+    ];
+    let told = check(&words, FAIL).stdout;
+    let again = told.lines().find_map(|line| line.trim().strip_prefix("once more: flowproof "));
+    let again = again.unwrap_or_else(|| panic!("no command is told: {told}")).replace('\'', "");
+    let report = check_report(&again.split_whitespace().collect::<Vec<_>>(), FAIL);
+    assert_eq!(accused(&report), BTreeSet::from(["PTPCHAT-CONN-12".to_owned()]), "{again}: {report:#}");
+}
+
+#[test]
 fn what_only_a_driver_could_bring_about_is_left_out_at_an_address() {
     let (_node, url) = Running::serve(&["ptpchat", "--role", "node"]);
     let words =

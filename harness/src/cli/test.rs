@@ -765,8 +765,24 @@ fn command(args: &TestArgs, config: &RunConfig, folder: Option<&Path>) -> String
     if let Some(sinner) = &args.sinner {
         command.push_str(&format!(" --sinner {sinner}"));
     }
+    if let Some(edition) = &args.edition {
+        command.push_str(&format!(" --edition {edition}"));
+    }
     for (name, value) in &args.vars {
         command.push_str(&format!(" --var {}", quoted(&format!("{name}={value}"))));
+    }
+    for (name, given) in [("slack", args.slack), ("timeout", args.timeout), ("startup", args.startup)] {
+        if let Some(given) = given {
+            command.push_str(&format!(" --{name} {}ms", given.as_millis()));
+        }
+    }
+    if let Some(driver) = args.driver.and_then(|driver| driver.to_possible_value()) {
+        command.push_str(&format!(" --driver {}", driver.get_name()));
+    }
+    for (name, given) in [("shared", args.shared), ("insecure", args.insecure)] {
+        if given {
+            command.push_str(&format!(" --{name}"));
+        }
     }
     if config.settings.seed != 1 {
         command.push_str(&format!(" --seed {}", config.settings.seed));
