@@ -99,13 +99,14 @@ pub fn generate(pattern: &Pattern, bindings: &mut Bindings, rng: &mut Rng) -> Re
         PatternKind::Object { members, .. } => {
             let mut object = Map::new();
             for member in members {
-                if is_absent(&member.value, bindings) {
-                    continue;
-                }
+                // A reader has to know its name too, also of a member that is not there.
                 let key = match &member.key {
                     Key::Text(text, _) => text.clone(),
                     Key::Variable(name) => variable_text(&name.text, bindings)?,
                 };
+                if is_absent(&member.value, bindings) {
+                    continue;
+                }
                 let value = generate(&member.value, bindings, rng)?;
                 // A variable may stand for the name of a member on purpose, and replaces it.
                 let twice = object.contains_key(&key) && matches!(member.key, Key::Text(..));

@@ -241,6 +241,7 @@ fn a_member_whose_name_is_bound_to_that_of_another_is_not_made_twice() {
         generate(&pattern, &mut bindings, &mut fastrand::Rng::with_seed(1))
     };
     assert_eq!(make(r#"{$key: 1, "b": 2}"#), Err(Ungeneratable::Twice("b".to_owned())));
+    assert_eq!(make(r#"{$other: absent}"#), Err(Ungeneratable::Unbound("other".to_owned())));
     // After it, the variable replaces what it names: so a flow breaks one member of many, row by row.
     assert_eq!(make(r#"{"a": 1, "b": 2, $key: 3}"#), Ok(json!({"a": 1, "b": 3})));
 }
