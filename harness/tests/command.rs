@@ -666,6 +666,24 @@ fn a_fault_is_planted_in_a_program_that_listens_and_in_one_that_connects() {
 }
 
 #[test]
+fn a_program_is_not_accused_of_the_passage_before_it() {
+    // These rules touch ROUTING alone; what else is accused, the passage did.
+    let command = format!(
+        "'{}' serve ptpchat --role server --edition tcp-2016-04 --listen 127.0.0.1:{{port}}",
+        env!("CARGO_BIN_EXE_flowproof")
+    );
+    let words = ["test", "ptpchat", "--edition", "tcp-2016-04", "--exec", &command, "--filter", "tcp/"];
+    let report = check_report(&[&words[..], &["--sinner", "all-ways-are-alike", "--strict"]].concat(), FAIL);
+    assert_eq!(accused(&report), BTreeSet::from(["PTPCHAT-TCP-6".to_owned()]), "{report:#}");
+    assert!(report["summary"]["pass"].as_u64() > Some(50), "{:#}", report["summary"]);
+    let command = format!("'{}' serve polfan --listen 127.0.0.1:{{port}}", env!("CARGO_BIN_EXE_flowproof"));
+    // Nor do these flows meet this fault: their commands and answers go through by HTTP.
+    let words = ["test", "polfan", "--exec", &command, "--filter", "api/", "--sinner", "answers-twice"];
+    let report = check_report(&words, OK);
+    assert_eq!(with_verdict(&report, "pass"), names(&report));
+}
+
+#[test]
 fn a_fault_that_no_rule_makes_is_planted_in_no_program() {
     let command = reference("");
     check_usage(
@@ -676,6 +694,23 @@ fn a_fault_that_no_rule_makes_is_planted_in_no_program() {
         &["test", "hangout", "--exec", &command, "--role", "client", "--sinner", "address-left-in"],
         &["address-left-in", "plays the role server"],
     );
+}
+
+/// The matrix of sinners runs with the default settings; these flows need others.
+#[test]
+fn where_addresses_stay_fixed_each_half_of_a_path_is_judged() {
+    for (sinner, id) in [
+        ("asks-for-port", "PTPCHAT-CONN-10"),
+        ("b-tells-ordinary-port", "PTPCHAT-CONN-12"),
+        ("b-does-not-knock", "PTPCHAT-CONN-13"),
+        ("a-comes-from-elsewhere", "PTPCHAT-CONN-15"),
+    ] {
+        let words =
+            ["test", "ptpchat", "--edition", "udp-2016-03", "--var", "connect=fixed", "--role", "node"];
+        let more = ["--filter", "connect/", "--strict", "--sinner", sinner];
+        let report = check_report(&[&words[..], &more].concat(), FAIL);
+        assert_eq!(accused(&report), BTreeSet::from([id.to_owned()]), "{sinner}: {report:#}");
+    }
 }
 
 #[test]

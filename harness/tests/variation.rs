@@ -2,36 +2,23 @@
 //!
 //! `FLOWPROOF_SEEDS` says how many seeds each protocol, role and edition gets; a few without it.
 
+mod in_memory;
+
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use flowproof::corpus::{Corpus, Protocol};
 use flowproof::report::Report;
 use flowproof::runner::plan::RunSettings;
-use flowproof::runner::run::{RunConfig, Target, run};
 use flowproof::runner::verdict::Verdict;
+use in_memory::events_with;
 
 fn varied(protocol: &Arc<Protocol>, edition: &str, seed: u64) -> Report {
     let mut settings = RunSettings::in_memory(protocol, edition, seed);
     settings.varied = true;
     // Messages take their time, as on a network.
     settings.slack = protocol.settings.timing.slack;
-    let config = RunConfig {
-        protocol: Arc::clone(protocol),
-        roles: protocol.settings.roles.iter().map(|role| role.name.clone()).collect(),
-        target: Target::Reference(None),
-        settings,
-        jobs: 2,
-        filter: Vec::new(),
-        tags: Vec::new(),
-        bail: false,
-        repeat: 1,
-        shard: None,
-        budget: None,
-        stop: Arc::new(AtomicBool::new(false)),
-    };
-    let mut events = Vec::new();
-    run(&config, &mut |event| events.push(event));
+    let roles: Vec<&str> = protocol.settings.roles.iter().map(|role| role.name.as_str()).collect();
+    let events = events_with(protocol, &roles, None, settings);
     Report::from_events(&events, protocol).expect("a run begins before it ends")
 }
 

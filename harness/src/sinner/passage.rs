@@ -5,7 +5,7 @@
 //! Both sides are links of one machine: strangers connect to it, and for each it connects to the other side. For a
 //! program that listens, the strangers are testers; for one that connects, they are the program.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flowproof_reference::driver::host::{Filter, ReceivedFrame, WireAction};
 use flowproof_reference::machine::{
@@ -18,6 +18,9 @@ use super::filter::RuleFilter;
 
 /// Links that this side asked for are numbered from here on, so that they are never those of strangers.
 const ONWARD: u64 = 1 << 31;
+
+/// Messages that may wait until the other side is there.
+const WAITING: usize = 1000;
 
 /// Headers that each connection has of its own.
 const OWN_HEADERS: [&str; 8] = [
@@ -38,6 +41,10 @@ pub struct Passage {
     across: BTreeMap<LinkId, LinkId>,
     /// The subprotocol that a stranger wants most.
     subprotocols: BTreeMap<LinkId, String>,
+    /// What a stranger said before the other side was there: streams without a handshake are open at once.
+    waiting: BTreeMap<LinkId, Vec<Message>>,
+    /// Links without WebSocket's rules about text.
+    framed: BTreeSet<LinkId>,
 }
 
 impl Passage {
@@ -45,6 +52,10 @@ impl Passage {
         let onward = LinkId(ONWARD + link.0);
         self.across.insert(link, onward);
         self.across.insert(onward, link);
+        self.waiting.insert(onward, Vec::new());
+        if request.method.is_empty() {
+            self.framed.extend([link, onward]);
+        }
         let wanted = request.header("sec-websocket-protocol").and_then(|names| names.split(',').next());
         if let Some(wanted) = wanted {
             self.subprotocols.insert(link, wanted.trim().to_owned());
@@ -55,15 +66,18 @@ impl Passage {
     fn forget(&mut self, link: LinkId) -> Option<LinkId> {
         let other = self.across.remove(&link)?;
         self.subprotocols.remove(&link);
+        self.waiting.remove(&link);
+        self.framed.remove(&link);
         // The other end may still be there.
         self.across.contains_key(&other).then_some(other)
     }
 
-    fn hand_on(&self, link: LinkId, frame: Frame<'_>, out: &mut Outbox<()>) {
-        let Some(other) = self.across.get(&link) else { return };
+    fn hand_on(&mut self, link: LinkId, frame: Frame<'_>, out: &mut Outbox<()>) {
+        let Some(other) = self.across.get(&link).copied() else { return };
         let message = match frame {
             Frame::Text(bytes) => match std::str::from_utf8(bytes) {
                 Ok(text) => Message::Text(text.to_owned()),
+                Err(_) if self.framed.contains(&link) => Message::Binary(bytes.to_vec()),
                 // What cannot be said on is answered as RFC 6455 has it, for the other side.
                 Err(_) => return self.refuse(link, 1007, out),
             },
@@ -73,7 +87,11 @@ impl Passage {
             Frame::Broken(WireFault::Protocol) => return self.refuse(link, 1002, out),
             Frame::Broken(WireFault::TooBig) => return self.refuse(link, 1009, out),
         };
-        out.send(*other, message);
+        match self.waiting.get_mut(&other) {
+            Some(waiting) if waiting.len() < WAITING => waiting.push(message),
+            Some(_) => out.abort(link),
+            None => out.send(other, message),
+        }
     }
 
     fn refuse(&self, link: LinkId, code: u16, out: &mut Outbox<()>) {
@@ -99,6 +117,8 @@ impl Machine for Passage {
                 if let Some(stranger) = self.across.get(&link) {
                     out.accept(*stranger, self.subprotocols.get(stranger).cloned());
                 }
+                let waiting = self.waiting.remove(&link).unwrap_or_default();
+                waiting.into_iter().for_each(|message| out.send(link, message));
             }
             Input::Refused { link, status } => {
                 if let Some(stranger) = self.forget(link) {

@@ -55,11 +55,22 @@ pub(crate) fn events(
     sinner: Option<Sinner>,
     seed: u64,
 ) -> Vec<RunEvent> {
+    let settings = RunSettings::in_memory(protocol, &protocol.settings.default_edition, seed);
+    events_with(protocol, roles, sinner, settings)
+}
+
+/// The same, with settings of one's own.
+pub(crate) fn events_with(
+    protocol: &Arc<Protocol>,
+    roles: &[&str],
+    sinner: Option<Sinner>,
+    settings: RunSettings,
+) -> Vec<RunEvent> {
     let config = RunConfig {
         protocol: Arc::clone(protocol),
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         target: Target::Reference(sinner),
-        settings: RunSettings::in_memory(protocol, &protocol.settings.default_edition, seed),
+        settings,
         jobs: 2,
         filter: Vec::new(),
         tags: Vec::new(),
