@@ -36,10 +36,10 @@ FAULTS = {
     ],
     "hangout": [
         "claimed-sender-kept",
-        "claimed-writer-trusted",
         "dies-of-bad-json",
         "dies-of-deep-nesting",
         "dies-of-wrong-shape",
+        "own-types-relayed",
     ],
     "polfan": [
         "closes-after-error",

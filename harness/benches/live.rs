@@ -12,13 +12,17 @@ use std::time::{Duration, Instant};
 
 use flowproof::corpus::{Corpus, Protocol};
 use flowproof::live::proxy::{self, Upstream};
-use flowproof::live::session::{Session, SessionConfig};
+use flowproof::live::session::{Reading, Session, SessionConfig};
 use flowproof::live::trace::{End, Event, Happening, Header, Reader, VERSION, Writer};
 use flowproof::live::tracer::Tracer;
 use flowproof_reference::machine::{LinkId, Message, Request, Time};
 use flowproof_reference::transport::websocket::{WebSocketConfig, WebSocketEnd, WireEvent};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+/// As the command has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Messages of the recording that is judged.
 const RECORDED: usize = 400_000;
@@ -92,11 +96,10 @@ fn judged(protocol: &Arc<Protocol>) -> f64 {
     let recording = recording();
     let mut session = session(protocol);
     let began = Instant::now();
-    let reader = Reader::new(recording.as_slice()).expect("a trace of ours");
+    let mut reader = Reader::new(recording.as_slice()).expect("a trace of ours");
     let mut findings = 0;
-    for event in reader {
-        findings += session.observe(&event.expect("a trace of ours")).len();
-    }
+    let judge = |event, reading| findings += session.observe_read(&event, reading).len();
+    reader.ahead(Reading::of, judge).expect("a trace of ours");
     findings += session.finish().len();
     let took = began.elapsed().as_secs_f64();
     assert_eq!(findings, 0, "nobody broke a rule");

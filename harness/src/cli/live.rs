@@ -23,7 +23,7 @@ use crate::corpus::{Corpus, Protocol, TransportKind};
 use crate::diagnostic::escape;
 use crate::judge::finding::{Finding, Ruling};
 use crate::live::proxy::{self, Heard, Upstream};
-use crate::live::session::{Session, SessionConfig};
+use crate::live::session::{Reading, Session, SessionConfig};
 use crate::live::trace::{Event, Header, Reader, VERSION, Writer};
 use crate::live::tracer::Tracer;
 use crate::live::{as_flow, har};
@@ -131,7 +131,7 @@ fn judge_recording(args: &JudgeArgs, corpus: &Corpus, colour: bool) -> Result<u8
     let protocol = find(corpus, &args.protocol)?;
     let config = args.judging.config(&protocol)?;
     let shown = args.trace.display().to_string();
-    let mut source: Box<dyn BufRead> = if shown == "-" {
+    let mut source: Box<dyn BufRead + Send> = if shown == "-" {
         Box::new(BufReader::new(std::io::stdin()))
     } else {
         Box::new(BufReader::with_capacity(
@@ -158,16 +158,13 @@ fn judge_recording(args: &JudgeArgs, corpus: &Corpus, colour: bool) -> Result<u8
             output::print(&as_flow::flow(&events, &protocol));
             return Ok(exit::OK);
         }
-        for event in &mut reader {
-            match event {
-                Ok(event) => tell(&session.observe(&event), args.judging.format, &protocol),
-                // What was read so far is still judged.
-                Err(error) => {
-                    output::complain(&format!("warning: {}", escape(&format!("{shown}: {error}"))));
-                    cut = true;
-                    break;
-                }
-            }
+        let read = reader.ahead(Reading::of, |event, reading| {
+            tell(&session.observe_read(&event, reading), args.judging.format, &protocol);
+        });
+        // What was read so far is still judged.
+        if let Err(error) = read {
+            output::complain(&format!("warning: {}", escape(&format!("{shown}: {error}"))));
+            cut = true;
         }
         if reader.cut {
             output::complain(&format!("warning: {shown} was cut off in the middle of its last line"));

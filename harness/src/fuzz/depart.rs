@@ -75,6 +75,19 @@ fn names_something(known: &Step) -> bool {
     names
 }
 
+/// The same with time at its end for the news to settle, so that what comes of it is still seen; none where it has that.
+pub fn settled(case: &Case) -> Option<Case> {
+    let steps = &case.flow.steps;
+    let end = steps.len() - usize::from(matches!(steps.last(), Some(Step { kind: StepKind::Served, .. })));
+    if end > 0 && matches!(steps[end - 1].kind, StepKind::Settle) {
+        return None;
+    }
+    let mut settled = case.clone();
+    settled.flow.steps.insert(end, step(StepKind::Settle));
+    settled.departures.push("the news settles at the end".to_owned());
+    Some(settled)
+}
+
 /// True when a role is one that can serve bystanders.
 pub fn serves(protocol: &Protocol, role: &str) -> bool {
     protocol.settings.knows_datagrams()

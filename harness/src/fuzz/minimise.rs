@@ -16,26 +16,37 @@ pub struct Budget {
     pub attempts: usize,
     /// Time.
     pub time: Duration,
+    /// How often the smallest has to show it, one time after the other, before it is believed: on a real clock a case may
+    /// show by luck what it mostly does not.
+    pub sure: usize,
 }
 
 struct Minimiser<'a> {
     case: Case,
-    shows: &'a mut dyn FnMut(&Case) -> bool,
+    /// What it was before, the largest first.
+    larger: Vec<Case>,
+    shows: &'a mut dyn FnMut(&Case) -> Option<bool>,
     attempts: usize,
     until: Instant,
 }
 
-/// The smallest case that was found to show the same as `case`; `shows` says whether a case does.
+/// The smallest case that was found to show the same as `case`; `shows` says whether a case does, if that can
+/// be said.
 pub fn minimise(
     case: Case,
     protocol: &Protocol,
     role: &str,
     budget: Budget,
-    shows: &mut dyn FnMut(&Case) -> bool,
+    shows: &mut dyn FnMut(&Case) -> Option<bool>,
 ) -> Case {
     let watched = case.watched(protocol, role);
-    let mut minimiser =
-        Minimiser { case, shows, attempts: budget.attempts, until: Instant::now() + budget.time };
+    let mut minimiser = Minimiser {
+        case,
+        larger: Vec::new(),
+        shows,
+        attempts: budget.attempts,
+        until: Instant::now() + budget.time,
+    };
     loop {
         let before = minimiser.case.clone();
         minimiser.steps();
@@ -50,7 +61,7 @@ pub fn minimise(
             break;
         }
     }
-    minimiser.case
+    minimiser.surely(budget.sure)
 }
 
 impl Minimiser<'_> {
@@ -64,27 +75,46 @@ impl Minimiser<'_> {
             return false;
         }
         self.attempts -= 1;
-        let shows = (self.shows)(&smaller);
+        let shows = (self.shows)(&smaller) == Some(true);
         if shows {
-            self.case = smaller;
+            self.larger.push(std::mem::replace(&mut self.case, smaller));
         }
         shows
     }
 
-    /// Takes steps away, many at once first.
+    /// The smallest that shows it so many times; the largest is known to.
+    fn surely(mut self, times: usize) -> Case {
+        while let Some(larger) = self.larger.pop() {
+            if (0..times).all(|_| (self.shows)(&self.case) != Some(false)) {
+                break;
+            }
+            self.case = larger;
+            // It came from somewhere among these; half of them are tried, not all.
+            self.larger.truncate(self.larger.len().div_ceil(2));
+        }
+        self.case
+    }
+
+    /// Takes steps away, many at once first. The bystander at the end stays: before it is served, what comes of the rest
+    /// has come.
     fn steps(&mut self) {
-        let mut size = self.case.flow.steps.len().div_ceil(2);
+        let mut size = self.droppable().div_ceil(2);
         while size > 0 {
-            let mut end = self.case.flow.steps.len();
+            let mut end = self.droppable();
             while end > 0 {
                 let start = end.saturating_sub(size);
                 let mut smaller = self.case.clone();
                 smaller.flow.steps.drain(start..end);
                 self.attempt(smaller);
-                end = start.min(self.case.flow.steps.len());
+                end = start.min(self.droppable());
             }
             size = if size == 1 { 0 } else { size.div_ceil(2) };
         }
+    }
+
+    fn droppable(&self) -> usize {
+        let steps = &self.case.flow.steps;
+        steps.len() - usize::from(matches!(steps.last(), Some(Step { kind: StepKind::Served, .. })))
     }
 
     /// Takes people away, with all that they do.

@@ -42,6 +42,8 @@ pub struct Pool {
     pub words: Vec<String>,
     /// Names of members.
     pub keys: Vec<String>,
+    /// Names of members that those under test write: said by somebody else they are claims.
+    pub claims: Vec<String>,
     /// Numbers that the protocol knows, and their neighbours.
     pub numbers: Vec<Number>,
     /// The longest pause that is worth its time.
@@ -54,6 +56,7 @@ impl Pool {
         let mut pool = Pool { longest_pause: pace.longest_pause, ..Pool::default() };
         let mut words = BTreeSet::new();
         let mut keys = BTreeSet::new();
+        let mut claims = BTreeSet::new();
         let mut numbers = BTreeSet::new();
         let mut written: Vec<(Duration, Case)> = Vec::new();
         let known = protocol.flows.iter().map(|file| (file, true));
@@ -67,6 +70,16 @@ impl Pool {
                     continue;
                 }
                 let columns = columns(&case);
+                let watched = case.watched(protocol, role);
+                plan::walk(&case.flow.steps, &mut |step| {
+                    if let StepKind::Arrow { from, payload, .. } = &step.kind
+                        && watched.contains(&from.text)
+                    {
+                        tree::of_payload(&mut payload.clone(), &mut |pattern| {
+                            collect(pattern, &mut BTreeSet::new(), &mut claims, &mut BTreeSet::new());
+                        });
+                    }
+                });
                 for step in &mut sequence.flow.steps {
                     if let StepKind::Arrow { from, payload, .. } = &step.kind
                         && own(step)
@@ -96,6 +109,7 @@ impl Pool {
         pool.written = written.into_iter().map(|(_, case)| case).collect();
         pool.words = words.into_iter().filter(|word| word.len() <= LONGEST).take(WORDS).collect();
         pool.keys = keys.into_iter().take(WORDS).collect();
+        pool.claims = claims.into_iter().take(WORDS).collect();
         let near: BTreeSet<i64> =
             numbers.iter().flat_map(|known: &i64| [-1, 0, 1].map(|by| known.saturating_add(by))).collect();
         pool.numbers = near.into_iter().map(Number::from).collect();

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::finding::{Finding, Judge, Ruling};
 use crate::corpus::{MessageRule, Protocol};
-use crate::monitor::{NotJson, Party};
+use crate::monitor::{NotJson, Party, Rulings};
 use crate::pattern::{Bindings, fits, json};
 
 /// How much of a message a finding carries.
@@ -27,7 +27,7 @@ pub fn judge_text(
     text: &str,
     parsed: Result<&Value, NotJson>,
     at: Time,
-    findings: &mut Vec<Finding>,
+    rulings: &mut Rulings,
 ) {
     let object_rule = protocol.settings.wire.json_object.of(&from.role);
     let value = match parsed {
@@ -37,17 +37,24 @@ pub fn judge_text(
             if let Some(requirement) = object_rule {
                 let message = "the message is not JSON".to_owned();
                 let actual = Value::from(json::cut(text, 1000));
-                findings.push(finding(requirement, from, at, message, "one JSON object".to_owned(), actual));
+                rulings.findings.push(finding(
+                    requirement,
+                    from,
+                    at,
+                    message,
+                    "one JSON object".to_owned(),
+                    actual,
+                ));
             }
             return;
         }
     };
     if let Some(requirement) = object_rule {
         if value.is_object() {
-            findings.push(kept(requirement, from, at));
+            rulings.kept(requirement, from, at);
         } else {
             let message = format!("the message is a JSON {}, not an object", json::type_name(value));
-            findings.push(finding(
+            rulings.findings.push(finding(
                 requirement,
                 from,
                 at,
@@ -59,9 +66,9 @@ pub fn judge_text(
         }
     }
     if let Some(requirement) = protocol.settings.wire.text_frames.of(&from.role) {
-        findings.push(kept(requirement, from, at));
+        rulings.kept(requirement, from, at);
     }
-    judge_value(protocol, edition, from, to, value, at, findings);
+    judge_value(protocol, edition, from, to, value, at, rulings);
 }
 
 /// Judges the content of a message, however it travelled: the body of an HTTP request or answer, for instance.
@@ -72,9 +79,15 @@ pub fn judge_value(
     to: &Party,
     value: &Value,
     at: Time,
-    findings: &mut Vec<Finding>,
+    rulings: &mut Rulings,
 ) {
-    for rule in protocol.messages.iter().filter(|rule| applies(protocol, rule, edition, from, to, value)) {
+    let nothing = Bindings::default();
+    let applies = |rule: &&MessageRule| applies(protocol, rule, edition, from, to, value, &nothing);
+    for rule in protocol.messages.iter().filter(applies) {
+        if rule.validator.is_valid(value) {
+            rulings.kept(&rule.requirement, from, at);
+            continue;
+        }
         let errors: Vec<String> = rule
             .validator
             .iter_errors(value)
@@ -88,22 +101,18 @@ pub fn judge_value(
                 )
             })
             .collect();
-        if errors.is_empty() {
-            findings.push(kept(&rule.requirement, from, at));
-        } else {
-            let message = format!("a `{}` message does not have its form: {}", rule.name, errors.join("; "));
-            let expected = format!("a message as in schema/{}", rule.schema);
-            findings.push(finding(&rule.requirement, from, at, message, expected, actual(value)));
-        }
+        let message = format!("a `{}` message does not have its form: {}", rule.name, errors.join("; "));
+        let expected = format!("a message as in schema/{}", rule.schema);
+        rulings.findings.push(finding(&rule.requirement, from, at, message, expected, actual(value)));
     }
 }
 
 /// Judges a binary message that `from` sent.
-pub fn judge_binary(protocol: &Protocol, from: &Party, bytes: &[u8], at: Time, findings: &mut Vec<Finding>) {
+pub fn judge_binary(protocol: &Protocol, from: &Party, bytes: &[u8], at: Time, rulings: &mut Rulings) {
     if let Some(requirement) = protocol.settings.wire.text_frames.of(&from.role) {
         let message = "the message came as a binary frame".to_owned();
         let actual = Value::from(json::cut(&String::from_utf8_lossy(bytes), 1000));
-        findings.push(finding(requirement, from, at, message, "a text frame".to_owned(), actual));
+        rulings.findings.push(finding(requirement, from, at, message, "a text frame".to_owned(), actual));
     }
 }
 
@@ -114,26 +123,13 @@ fn applies(
     from: &Party,
     to: &Party,
     value: &Value,
+    nothing: &Bindings,
 ) -> bool {
     let plays = |party: &Party, wanted: &str| protocol.settings.plays(&party.role, wanted);
     plays(from, &rule.from)
         && plays(to, &rule.to)
         && (rule.editions.is_empty() || rule.editions.iter().any(|known| known == edition))
-        && fits(&rule.when, value, &Bindings::default()).is_some()
-}
-
-fn kept(requirement: &str, by: &Party, at: Time) -> Finding {
-    Finding {
-        requirement: Some(requirement.to_owned()),
-        ruling: Ruling::Kept,
-        by: by.name.clone(),
-        judge: Judge::Schema,
-        at,
-        line: None,
-        message: String::new(),
-        expected: String::new(),
-        actual: Value::Null,
-    }
+        && fits(&rule.when, value, nothing).is_some()
 }
 
 fn finding(
@@ -144,5 +140,15 @@ fn finding(
     expected: String,
     actual: Value,
 ) -> Finding {
-    Finding { ruling: Ruling::Broken, message, expected, actual, ..kept(requirement, by, at) }
+    Finding {
+        requirement: Some(requirement.to_owned()),
+        ruling: Ruling::Broken,
+        by: by.name.clone(),
+        judge: Judge::Schema,
+        at,
+        line: None,
+        message,
+        expected,
+        actual,
+    }
 }

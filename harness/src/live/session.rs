@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flowproof_reference::machine::{LinkId, Request, Response, Time};
+use serde_json::Value;
 
 use super::trace::{End, Event, Happening, from_hex};
 use crate::corpus::Protocol;
@@ -35,18 +36,35 @@ pub struct SessionConfig {
     pub settings: BTreeMap<String, String>,
 }
 
+/// What the text of an event says: found out beside the judges, who take one event after the other.
+pub struct Reading {
+    json: Result<Value, NotJson>,
+    /// All readers read it alike.
+    certain: bool,
+}
+
+impl Reading {
+    /// What is said in an event; none where nothing is said in JSON.
+    pub fn of(event: &Event) -> Option<Reading> {
+        let Happening::Text { text } = &event.what else { return None };
+        let (json, certain) = json::parse_overheard(text.as_bytes());
+        Some(Reading { json, certain })
+    }
+}
+
 /// The judges of one conversation that others hold.
 pub struct Session {
     protocol: Arc<Protocol>,
     config: SessionConfig,
     monitors: Vec<Box<dyn Monitor>>,
-    server: Party,
-    clients: BTreeMap<u64, Party>,
+    server: Arc<Party>,
+    clients: BTreeMap<u64, Arc<Party>>,
     /// Links whose client has told its role.
     told: BTreeSet<u64>,
     /// Where client and server of each link of datagrams are.
     addresses: BTreeMap<u64, (SocketAddr, SocketAddr)>,
     now: Time,
+    rulings: Rulings,
     findings: Vec<Finding>,
     /// How often something was said about a requirement by a party.
     said: BTreeMap<(Option<String>, Ruling, String), usize>,
@@ -71,7 +89,7 @@ impl Session {
         );
         let listening = protocol.settings.roles.iter().find(|role| role.listens);
         let role = listening.or(protocol.settings.roles.first()).map_or("", |role| role.name.as_str());
-        let server = Party { name: role.to_owned(), role: role.to_owned(), under_test: true };
+        let server = Arc::new(Party { name: role.to_owned(), role: role.to_owned(), under_test: true });
         let secrets = Secrets::default().with_members(protocol.settings.secret_members.clone());
         Session {
             protocol,
@@ -82,6 +100,7 @@ impl Session {
             told: BTreeSet::new(),
             addresses: BTreeMap::new(),
             now: Time::ZERO,
+            rulings: Rulings::default(),
             findings: Vec::new(),
             said: BTreeMap::new(),
             kept: BTreeSet::new(),
@@ -97,17 +116,21 @@ impl Session {
 
     /// Takes one event, in the order of the time at which they happened. What is new about it is returned.
     pub fn observe(&mut self, event: &Event) -> Vec<Finding> {
+        self.observe_read(event, Reading::of(event))
+    }
+
+    /// The same, of one that was read before.
+    pub fn observe_read(&mut self, event: &Event, reading: Option<Reading>) -> Vec<Finding> {
         let at = Time::from_start(Duration::from_secs_f64((event.at_ms / 1000.0).clamp(0.0, 1e9)));
         // Recorders are not always in order to the microsecond; time never runs back.
         self.now = self.now.max(at);
         let mut fresh = self.due();
         let client = self.client(event);
         let (from, to) = match event.from {
-            End::Client => (client.clone(), self.server.clone()),
-            End::Server => (self.server.clone(), client.clone()),
+            End::Client => (client, Arc::clone(&self.server)),
+            End::Server => (Arc::clone(&self.server), client),
         };
-        let mut findings = Vec::new();
-        let mut rulings = Rulings::default();
+        let rulings = &mut self.rulings;
         let now = self.now;
         let addresses = self.addresses.get(&event.link).copied();
         let (from_address, to_address) = match (addresses, event.from) {
@@ -115,10 +138,10 @@ impl Session {
             (Some((client, server)), End::Client) => (Some(client), Some(server)),
             (Some((client, server)), End::Server) => (Some(server), Some(client)),
         };
-        let mut show = |monitors: &mut Vec<Box<dyn Monitor>>, what: What<'_>| {
+        let show = |monitors: &mut Vec<Box<dyn Monitor>>, rulings: &mut Rulings, what: What<'_>| {
             let link = LinkId(event.link);
             let seen = Seen { at: now, link, from: &from, to: &to, from_address, to_address, what };
-            monitors.iter_mut().for_each(|monitor| monitor.observe(&seen, &mut rulings));
+            monitors.iter_mut().for_each(|monitor| monitor.observe(&seen, rulings));
         };
         match &event.what {
             Happening::Asked { method, target, headers, body } => {
@@ -134,9 +157,9 @@ impl Session {
                 self.messages += 1;
                 if let Ok(value) = json::parse(body.as_bytes()) {
                     let edition = &self.config.edition;
-                    schema::judge_value(&self.protocol, edition, &from, &to, &value, now, &mut findings);
+                    schema::judge_value(&self.protocol, edition, &from, &to, &value, now, rulings);
                 }
-                show(&mut self.monitors, What::Asked(&request));
+                show(&mut self.monitors, rulings, What::Asked(&request));
             }
             Happening::Answered { status, headers, body } => {
                 let headers = headers.clone().into_iter().collect();
@@ -144,51 +167,53 @@ impl Session {
                 self.messages += 1;
                 if let Ok(value) = json::parse(body.as_bytes()) {
                     let edition = &self.config.edition;
-                    schema::judge_value(&self.protocol, edition, &from, &to, &value, now, &mut findings);
+                    schema::judge_value(&self.protocol, edition, &from, &to, &value, now, rulings);
                 }
-                show(&mut self.monitors, What::Answered(&response));
+                show(&mut self.monitors, rulings, What::Answered(&response));
             }
-            Happening::Opened { target, .. } => show(&mut self.monitors, What::Opened { target }),
+            Happening::Opened { target, .. } => show(&mut self.monitors, rulings, What::Opened { target }),
             Happening::Addresses { client, server } => {
                 self.addresses.insert(event.link, (*client, *server));
             }
             Happening::Text { text } => {
                 self.messages += 1;
-                let (parsed, certain) = json::parse_overheard(text.as_bytes());
-                let seen = parsed.as_ref().map_err(|error| *error);
+                let (json, certain) = match &reading {
+                    Some(Reading { json, certain }) => (json, *certain),
+                    None => (&Err(NotJson::BeyondUs), false),
+                };
+                let seen = json.as_ref().map_err(|error| *error);
                 let edition = &self.config.edition;
-                schema::judge_text(&self.protocol, edition, &from, &to, text, seen, now, &mut findings);
+                schema::judge_text(&self.protocol, edition, &from, &to, text, seen, now, rulings);
                 // Where readers may differ about what a text says, monitors do not guess.
                 let seen = if seen.is_ok() && !certain { Err(NotJson::BeyondUs) } else { seen };
-                show(&mut self.monitors, What::Text { text, json: seen });
+                show(&mut self.monitors, rulings, What::Text { text, json: seen });
             }
             Happening::Binary { hex } => {
                 self.messages += 1;
                 let bytes = from_hex(hex).unwrap_or_default();
-                schema::judge_binary(&self.protocol, &from, &bytes, now, &mut findings);
-                show(&mut self.monitors, What::Binary(&bytes));
+                schema::judge_binary(&self.protocol, &from, &bytes, now, rulings);
+                show(&mut self.monitors, rulings, What::Binary(&bytes));
             }
             Happening::Ping { hex } => {
-                show(&mut self.monitors, What::Ping(&from_hex(hex).unwrap_or_default()))
+                show(&mut self.monitors, rulings, What::Ping(&from_hex(hex).unwrap_or_default()))
             }
             Happening::Pong { hex } => {
-                show(&mut self.monitors, What::Pong(&from_hex(hex).unwrap_or_default()))
+                show(&mut self.monitors, rulings, What::Pong(&from_hex(hex).unwrap_or_default()))
             }
             Happening::Closing { code, reason } => {
-                show(&mut self.monitors, What::Closing { code: *code, reason });
+                show(&mut self.monitors, rulings, What::Closing { code: *code, reason });
             }
             Happening::Closed => {
-                show(&mut self.monitors, What::Closed);
+                show(&mut self.monitors, rulings, What::Closed);
                 self.clients.remove(&event.link);
                 self.told.remove(&event.link);
                 self.addresses.remove(&event.link);
             }
             // Nothing that would have come is missed.
-            Happening::Unseen => show(&mut self.monitors, What::Stalled),
-            Happening::Broken { detail } => show(&mut self.monitors, What::Raw(detail.as_bytes())),
+            Happening::Unseen => show(&mut self.monitors, rulings, What::Stalled),
+            Happening::Broken { detail } => show(&mut self.monitors, rulings, What::Raw(detail.as_bytes())),
         }
-        findings.append(&mut rulings.findings);
-        fresh.extend(self.take(findings));
+        fresh.extend(self.take());
         fresh
     }
 
@@ -205,10 +230,9 @@ impl Session {
 
     /// The conversation is over.
     pub fn finish(&mut self) -> Vec<Finding> {
-        let mut rulings = Rulings::default();
-        let now = self.now;
-        self.monitors.iter_mut().for_each(|monitor| monitor.finish(now, &mut rulings));
-        self.take(rulings.findings)
+        let (now, rulings) = (self.now, &mut self.rulings);
+        self.monitors.iter_mut().for_each(|monitor| monitor.finish(now, rulings));
+        self.take()
     }
 
     /// The events of a run whose one flow is this conversation, for the reports that runs have.
@@ -253,18 +277,17 @@ impl Session {
     }
 
     fn due(&mut self) -> Vec<Finding> {
-        let mut rulings = Rulings::default();
         let now = self.now;
         for monitor in &mut self.monitors {
             if monitor.deadline().is_some_and(|deadline| deadline <= now) {
-                monitor.due(now, &mut rulings);
+                monitor.due(now, &mut self.rulings);
             }
         }
-        self.take(rulings.findings)
+        self.take()
     }
 
     /// The party at the client's end of a link. Where several roles connect, its messages tell which it is.
-    fn client(&mut self, event: &Event) -> Party {
+    fn client(&mut self, event: &Event) -> Arc<Party> {
         let told = match &event.what {
             // The first that tells it settles it: a stray word later makes nobody another.
             Happening::Text { text }
@@ -286,31 +309,27 @@ impl Session {
         if told.is_some() {
             self.told.insert(event.link);
         } else if let Some(known) = self.clients.get(&event.link) {
-            return known.clone();
+            return Arc::clone(known);
         }
         let roles = &self.protocol.settings.roles;
         let role = told.unwrap_or_else(|| {
             let connecting = roles.iter().find(|role| !role.listens).or(roles.first());
             connecting.map(|role| role.name.clone()).unwrap_or_default()
         });
-        let party = Party { name: format!("{role}.{}", event.link), role, under_test: true };
+        let party = Arc::new(Party { name: format!("{role}.{}", event.link), role, under_test: true });
         // Plain HTTP has no connection that would be told as closed.
         if !matches!(event.what, Happening::Asked { .. } | Happening::Answered { .. }) {
-            self.clients.insert(event.link, party.clone());
+            self.clients.insert(event.link, Arc::clone(&party));
         }
         party
     }
 
-    /// Keeps what is new among findings, and returns it.
-    fn take(&mut self, findings: Vec<Finding>) -> Vec<Finding> {
+    /// Keeps what is new in what the judges said, and returns it.
+    fn take(&mut self) -> Vec<Finding> {
         let catalogue = &self.protocol.catalogue;
         let mut fresh = Vec::new();
-        for mut finding in findings {
-            // Most are about what was seen kept before.
+        for mut finding in self.rulings.findings.drain(..) {
             let kept = finding.ruling == Ruling::Kept;
-            if kept && finding.requirement.as_ref().is_some_and(|id| self.kept.contains(id)) {
-                continue;
-            }
             let role = if finding.by == self.server.name {
                 self.server.role.clone()
             } else {

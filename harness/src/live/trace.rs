@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::net::SocketAddr;
+use std::sync::mpsc;
 
 use flowproof_reference::machine::{Request, Response};
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,9 @@ pub const VERSION: u32 = 1;
 /// The longest line that is read, in bytes: a message of 64 MiB in hexadecimal digits fits, or one of 16 MiB each byte of
 /// which is written as `\u0000` is.
 const LINE_LIMIT: usize = 160 << 20;
+/// Events, and bytes, that are read at once ahead of the judges.
+const BATCH: usize = 256;
+const BATCH_BYTES: usize = 256 << 10;
 
 /// The first line of a trace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -316,6 +320,44 @@ impl<R: BufRead> Reader<R> {
         let header = serde_json::from_value(value)
             .map_err(|error| TraceError::Line { line: 1, detail: format!("no trace header: {error}") })?;
         Ok(Reader { source, bytes, line: 1, cut: false, header })
+    }
+}
+
+impl<R: BufRead + Send> Reader<R> {
+    /// Reads to the end, or to the first line that is no event, on a thread of its own, while `take` has what was read
+    /// before. `prepare` is done there, too.
+    pub fn ahead<T: Send>(
+        &mut self,
+        prepare: impl Fn(&Event) -> T + Send,
+        mut take: impl FnMut(Event, T),
+    ) -> Result<(), TraceError> {
+        std::thread::scope(|scope| {
+            let (ahead, behind) = mpsc::sync_channel::<Vec<(Event, T)>>(1);
+            let reading = scope.spawn(move || {
+                let mut end = None;
+                while end.is_none() {
+                    let (mut batch, mut bytes) = (Vec::with_capacity(BATCH), 0);
+                    while end.is_none() && batch.len() < BATCH && bytes < BATCH_BYTES {
+                        match self.next() {
+                            Some(Ok(event)) => {
+                                bytes += self.bytes.len();
+                                let prepared = prepare(&event);
+                                batch.push((event, prepared));
+                            }
+                            Some(Err(error)) => end = Some(Err(error)),
+                            None => end = Some(Ok(())),
+                        }
+                    }
+                    // Nobody takes any more only when whoever took has died.
+                    if ahead.send(batch).is_err() {
+                        break;
+                    }
+                }
+                end.unwrap_or(Ok(()))
+            });
+            behind.into_iter().flatten().for_each(|(event, prepared)| take(event, prepared));
+            reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 }
 

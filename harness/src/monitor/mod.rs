@@ -2,6 +2,7 @@
 //! reference implementation's types: the judge shares no code with the judged. The same monitor judges a flow, a
 //! fuzz case, proxied traffic and a recording.
 
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,11 +125,17 @@ pub struct Rulings {
     pub findings: Vec<Finding>,
     /// Why nothing more can be judged: the party under test plainly speaks another edition.
     pub other_edition: Option<String>,
+    /// What was kept already, by role: most of what is seen is kept again and again.
+    kept: HashMap<String, HashSet<String>>,
 }
 
 impl Rulings {
     /// The requirement was put to the test and held. Said once a conversation is enough; repeats are merged.
     pub fn kept(&mut self, requirement: &str, by: &Party, at: Time) {
+        if !by.under_test || self.kept.get(&by.role).is_some_and(|kept| kept.contains(requirement)) {
+            return;
+        }
+        self.kept.entry(by.role.clone()).or_default().insert(requirement.to_owned());
         self.push(requirement, Ruling::Kept, by, at, String::new(), String::new(), Value::Null);
     }
 

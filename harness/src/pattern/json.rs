@@ -1,10 +1,8 @@
 //! Reading JSON that a stranger sent, and talking about it.
 
-use std::collections::HashSet;
-use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::IgnoredAny;
 use serde_json::{Number, Value};
 
 use crate::monitor::NotJson;
@@ -43,7 +41,10 @@ pub fn parse_received(text: &[u8]) -> Result<Value, NotJson> {
 /// as [`parse_sent`] would.
 pub fn parse_overheard(text: &[u8]) -> (Result<Value, NotJson>, bool) {
     match parse(text) {
-        Ok(value) => (Ok(value), serde_json::from_slice::<OneReading>(text).is_ok()),
+        Ok(value) => {
+            let certain = has_one_reading(text, &value);
+            (Ok(value), certain)
+        }
         Err(NotJson::BeyondUs) => (parse_received(text), false),
         Err(error) => (Err(error), false),
     }
@@ -53,10 +54,7 @@ pub fn parse_overheard(text: &[u8]) -> (Result<Value, NotJson>, bool) {
 /// same name, nothing can be said about its inside.
 pub fn parse_sent(text: &[u8]) -> Result<Value, NotJson> {
     let value = parse(text)?;
-    match serde_json::from_slice::<OneReading>(text) {
-        Ok(_) => Ok(value),
-        Err(_) => Err(NotJson::BeyondUs),
-    }
+    if has_one_reading(text, &value) { Ok(value) } else { Err(NotJson::BeyondUs) }
 }
 
 /// True for a text with more values than one message may hold.
@@ -65,17 +63,7 @@ fn is_crowded(text: &[u8]) -> bool {
     if text.len() <= VALUES {
         return false;
     }
-    let (mut values, mut in_string, mut escaped) = (0, false, false);
-    for byte in text {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b',' | b'[' | b'{' if !in_string => values += 1,
-            _ => {}
-        }
-    }
-    values > VALUES
+    outside_strings(text).filter(|byte| matches!(byte, b',' | b'[' | b'{')).count() > VALUES
 }
 
 /// About what a value takes in memory.
@@ -153,63 +141,31 @@ fn code_unit(text: &[u8], at: usize) -> Option<u32> {
     u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// JSON in which no object has two members of the same name.
-struct OneReading;
-
-impl<'de> Deserialize<'de> for OneReading {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(OneReadingVisitor)
+/// True when no object of a text has two members of the same name, given what was read from it: each member that the
+/// text names is there.
+fn has_one_reading(text: &[u8], value: &Value) -> bool {
+    fn members(value: &Value) -> usize {
+        match value {
+            Value::Array(items) => items.iter().map(members).sum(),
+            Value::Object(named) => named.values().map(|value| 1 + members(value)).sum(),
+            _ => 0,
+        }
     }
+    outside_strings(text).filter(|byte| *byte == b':').count() == members(value)
 }
 
-struct OneReadingVisitor;
-
-impl<'de> Visitor<'de> for OneReadingVisitor {
-    type Value = OneReading;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON with one reading")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OneReading, A::Error> {
-        let mut names = HashSet::new();
-        while let Some(name) = map.next_key::<String>()? {
-            map.next_value::<OneReading>()?;
-            if !names.insert(name) {
-                return Err(serde::de::Error::custom("two members of the same name"));
-            }
+/// The bytes of a JSON text that belong to no string.
+fn outside_strings(text: &[u8]) -> impl Iterator<Item = u8> {
+    let (mut in_string, mut escaped) = (false, false);
+    text.iter().copied().filter(move |byte| {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ => return !in_string,
         }
-        Ok(OneReading)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<OneReading, A::Error> {
-        while items.next_element::<OneReading>()?.is_some() {}
-        Ok(OneReading)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<OneReading, E> {
-        Ok(OneReading)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<OneReading, E> {
-        Ok(OneReading)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<OneReading, E> {
-        Ok(OneReading)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<OneReading, E> {
-        Ok(OneReading)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<OneReading, E> {
-        Ok(OneReading)
-    }
-
-    fn visit_unit<E>(self) -> Result<OneReading, E> {
-        Ok(OneReading)
-    }
+        false
+    })
 }
 
 /// The name of a value's JSON type.

@@ -29,6 +29,8 @@ const MUTE_AFTER: usize = 3;
 const AFTER_PASS: Duration = Duration::from_millis(15);
 /// How long one is watched that did something wrong.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
+/// How long after a conversation that left the path: mostly that it survives is all that is asked of it.
+const AFTER_ASTRAY: Duration = Duration::from_millis(600);
 
 /// What is tested.
 #[derive(Clone, Debug)]
@@ -627,7 +629,11 @@ fn started_server(
     let place = network::Place::Listens { address: running.address, tls: None, program };
     let mut result = network_flow(config, board, runtime, &job.plan, &place);
     // A crash shows in the process table a little later than on the wire, and must not be blamed on the next flow.
-    let patience = if result.verdict == Verdict::Pass { AFTER_PASS } else { AFTER_FAILURE };
+    let patience = match result.verdict {
+        _ if job.plan.astray => AFTER_ASTRAY,
+        Verdict::Pass => AFTER_PASS,
+        _ => AFTER_FAILURE,
+    };
     let until = Instant::now() + patience;
     while running.program().exit_status().is_none() && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(5));

@@ -32,6 +32,8 @@ const SHAPES: usize = 3;
 const FINDINGS: usize = 200;
 /// Changes to one case.
 const CHANGES: usize = 6;
+/// On a real clock one case in so many waits at its end for what comes of it.
+const SETTLED: u8 = 32;
 /// What looking into the last finding may take beyond the campaign's time.
 const OVERTIME: Duration = Duration::from_millis(700);
 /// Conversations kept in memory as starting points.
@@ -461,6 +463,10 @@ impl Board<'_> {
         for _ in 0..count {
             mutator.change(&mut case);
         }
+        // In virtual time the flows' own pauses are kept.
+        if real && mutator.rng.u8(..SETTLED) == 0 {
+            case = depart::settled(&case).unwrap_or(case);
+        }
         case
     }
 
@@ -594,18 +600,23 @@ impl Board<'_> {
         };
         let mut standing = Standing::Confirmed;
         let mut shown = (0, 0);
+        let mut small = case.clone();
         for _ in 0..tries {
             // What was cut short says nothing.
-            let Some(again) = shows(again(case)) else { continue };
+            let Some(shows_again) = shows(again(&small)) else { continue };
             shown.1 += 1;
-            shown.0 += usize::from(again);
+            shown.0 += usize::from(shows_again);
+            // Alone it may be over before anything can come of it.
+            if let (0, Some(settled)) = (shown.0, depart::settled(&small)) {
+                small = settled;
+                shown = (0, 0);
+            }
         }
         if shown.0 * 2 <= shown.1 {
             standing = Standing::Flaky;
-        } else if self.is_doubtful(case, &identity) {
+        } else if self.is_doubtful(&small, &identity) {
             standing = Standing::Doubtful;
         }
-        let mut small = case.clone();
         // The campaign's own time bounds what making small may take.
         let left = self.config.time.map(|time| (time + OVERTIME).saturating_sub(self.began.elapsed()));
         let budget = Budget { time: budget.time.min(left.unwrap_or(budget.time)), ..budget };
@@ -614,9 +625,13 @@ impl Board<'_> {
         if standing == Standing::Confirmed && sound {
             let stage = &self.config.stage;
             small = minimise(small, &stage.protocol, &stage.role, budget, &mut |smaller| {
-                !self.is_past()
-                    && !self.is_doubtful(smaller, &identity)
-                    && shows(again(smaller)).unwrap_or(false)
+                if self.is_past() {
+                    return None;
+                }
+                if self.is_doubtful(smaller, &identity) {
+                    return Some(false);
+                }
+                shows(again(smaller))
             });
         }
         let (finding, transcript) = last.unwrap_or((finding, String::new()));
@@ -683,7 +698,7 @@ impl Board<'_> {
         let Target::Reference(sinner) = &self.config.target else { return };
         let stage = &self.config.stage;
         let sinner = sinner.as_ref().filter(|sinner| sinner.role == stage.role);
-        let budget = Budget { attempts: 2000, time: Duration::from_secs(5) };
+        let budget = Budget { attempts: 2000, time: Duration::from_secs(5), sure: 0 };
         while let Some((number, case)) = self.take() {
             let play = |case: &Case| {
                 let file = Arc::new(case.unwritten(UNNAMED));

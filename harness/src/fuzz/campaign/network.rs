@@ -33,7 +33,7 @@ const AFTERMATH_ALONE: Duration = Duration::from_millis(600);
 /// How often a finding is tried again.
 const TRIES: usize = 3;
 /// What making one finding small may cost.
-const BUDGET: Budget = Budget { attempts: 120, time: Duration::from_secs(20) };
+const BUDGET: Budget = Budget { attempts: 120, time: Duration::from_secs(16), sure: 2 };
 /// How long we wait before we look again for a target that has gone.
 const GONE: Duration = Duration::from_millis(500);
 /// How long a target that is gone is waited for where the campaign has no end.
@@ -62,6 +62,8 @@ const PROGRAMS: usize = 8;
 const WIDER: usize = 2;
 /// A bystander who is served so much later does not mind.
 const UNNOTICED: Duration = Duration::from_millis(30);
+/// Those in flight with those that linger are at most so many times as many.
+const CROWD: usize = 4;
 /// The number of a probe, which is no case.
 const PROBE: u64 = u64::MAX;
 /// Probes that show how quick a target is.
@@ -97,6 +99,8 @@ struct Flying {
     since: Instant,
     limit: Duration,
     stop: Arc<AtomicBool>,
+    /// It mostly waits for what comes of it, and takes nobody's place.
+    lingers: bool,
     /// It was called back, so that what came of it says nothing.
     called: bool,
 }
@@ -264,7 +268,8 @@ impl Host<'_, '_> {
             let _ = landed.send((number, result.ok()));
         });
         let limit = if case.is_astray() { CHANGED } else { WRITTEN };
-        Flying { number, case: case.clone(), since: Instant::now(), limit, stop, called: false }
+        let lingers = self.lasting && depart::settled(case).is_none();
+        Flying { number, case: case.clone(), since: Instant::now(), limit, stop, lingers, called: false }
     }
 
     /// Plays cases side by side.
@@ -320,12 +325,15 @@ impl Host<'_, '_> {
             let mut look = tokio::time::interval(LOOK);
             loop {
                 let width = self.width;
-                while closed.is_none() && !dry && flying.len() < width {
+                let mut busy = flying.iter().filter(|one| !one.lingers).count();
+                while closed.is_none() && !dry && busy < width && flying.len() < width * CROWD {
                     let Some((number, case)) = self.again.pop().or_else(|| board.take()) else {
                         dry = true;
                         break;
                     };
-                    flying.push(self.launch(number, &case, place, together, &landed));
+                    let one = self.launch(number, &case, place, together, &landed);
+                    busy += usize::from(!one.lingers);
+                    flying.push(one);
                     if self.lasting {
                         back.suspects.push(Suspect { number, case, landed: None });
                     }

@@ -146,8 +146,15 @@ impl Mutator<'_> {
                         members[place].key = Key::Text(key, Span::default());
                     }
                     3 => {
-                        let value = self.odd(variables);
-                        let key = self.key();
+                        let value = match self.one_of(variables) {
+                            Some(known) if self.rng.bool() => variable(known),
+                            _ => self.odd(variables),
+                        };
+                        let pool = self.pool;
+                        let key = match self.one_of(&pool.claims) {
+                            Some(claim) if self.rng.bool() => claim.clone(),
+                            _ => self.key(),
+                        };
                         put(members, key, value);
                     }
                     4 if members.len() > 1 => {

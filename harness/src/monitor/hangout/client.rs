@@ -1,6 +1,6 @@
 //! What a client may say: whom it addresses, of what types, and that it answers Pings.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use flowproof_reference::machine::{LinkId, Time};
@@ -17,8 +17,6 @@ struct Line {
     client: Party,
     /// Tokens it was told on this connection.
     known: BTreeSet<String>,
-    /// Pings that wait for an answer.
-    pings: Vec<(Time, Vec<u8>)>,
     open: bool,
 }
 
@@ -26,6 +24,8 @@ pub(super) struct ClientRules {
     config: MonitorConfig,
     wildcard: String,
     lines: BTreeMap<LinkId, Line>,
+    /// Pings that wait for an answer, the oldest first.
+    pings: VecDeque<(Time, LinkId, Vec<u8>)>,
     /// Tokens that a client was told were its own, by client.
     own: BTreeMap<String, BTreeSet<String>>,
     /// Addresses that a client was asked to use, by client.
@@ -39,6 +39,7 @@ impl ClientRules {
             config,
             wildcard,
             lines: BTreeMap::new(),
+            pings: VecDeque::new(),
             own: BTreeMap::new(),
             ordered: BTreeMap::new(),
         }
@@ -100,25 +101,20 @@ impl ClientRules {
             told.push(index);
             self.own.entry(line.client.name.clone()).or_default().insert(index.to_owned());
         }
-        line.known.extend(told.into_iter().map(str::to_owned));
+        for token in told {
+            if !line.known.contains(token) {
+                line.known.insert(token.to_owned());
+            }
+        }
     }
 
     fn overdue(&mut self, now: Time, rulings: &mut Rulings) {
         let limit = PONG + self.config.slack;
-        for line in self.lines.values_mut().filter(|line| line.open) {
-            let before = line.pings.len();
-            line.pings.retain(|(at, _)| now.since(*at) <= limit);
-            if line.pings.len() < before {
-                let message = "a Ping was not answered within 2 s";
-                rulings.broken(
-                    "HANGOUT-CLIENT-4",
-                    &line.client,
-                    now,
-                    message,
-                    "a Pong with the same payload",
-                    Value::Null,
-                );
-            }
+        while let Some((_, link, _)) = self.pings.pop_front_if(|(at, _, _)| now.since(*at) > limit) {
+            let Some(line) = self.lines.get(&link) else { continue };
+            let message = "a Ping was not answered within 2 s";
+            let expected = "a Pong with the same payload";
+            rulings.broken("HANGOUT-CLIENT-4", &line.client, now, message, expected, Value::Null);
         }
     }
 }
@@ -129,28 +125,31 @@ impl Monitor for ClientRules {
         let Some((_, client, from_server)) = sides(seen) else { return };
         match &seen.what {
             What::Opened { .. } => {
-                let line =
-                    Line { client: client.clone(), known: BTreeSet::new(), pings: Vec::new(), open: true };
-                self.lines.insert(seen.link, line);
+                self.lines
+                    .insert(seen.link, Line { client: client.clone(), known: BTreeSet::new(), open: true });
             }
             What::Closing { .. } | What::Closed => {
+                self.pings.retain(|(_, link, _)| *link != seen.link);
                 if let Some(line) = self.lines.get_mut(&seen.link) {
                     line.open = false;
                 }
             }
             What::Text { json: Ok(whole), .. } if from_server => self.server_said(seen, whole),
             What::Text { json: Ok(whole), .. } => self.client_said(seen, whole, rulings),
-            What::Ping(payload) if from_server => {
-                if let Some(line) = self.lines.get_mut(&seen.link).filter(|line| line.client.under_test) {
-                    line.pings.push((seen.at, payload.to_vec()));
-                }
+            What::Ping(payload)
+                if from_server
+                    && client.under_test
+                    && self.lines.get(&seen.link).is_some_and(|line| line.open) =>
+            {
+                self.pings.push_back((seen.at, seen.link, payload.to_vec()));
             }
             What::Pong(payload) if !from_server => {
-                if let Some(line) = self.lines.get_mut(&seen.link)
-                    && let Some(place) = line.pings.iter().position(|(_, sent)| sent == payload)
-                {
+                let answered =
+                    |(_, link, sent): &(Time, LinkId, Vec<u8>)| *link == seen.link && sent == payload;
+                if let Some(place) = self.pings.iter().position(answered) {
                     // A Pong answers this Ping and those before it (RFC 6455, 5.5.3).
-                    line.pings.drain(..=place);
+                    let mut number = 0..;
+                    self.pings.retain(|(_, link, _)| number.next() > Some(place) || *link != seen.link);
                     rulings.kept("HANGOUT-CLIENT-4", seen.from, seen.at);
                 }
             }
@@ -166,8 +165,7 @@ impl Monitor for ClientRules {
 
     fn deadline(&self) -> Option<Time> {
         let limit = PONG + self.config.slack + Duration::from_nanos(1);
-        let open = self.lines.values().filter(|line| line.open);
-        open.flat_map(|line| line.pings.iter().map(|(at, _)| *at + limit)).min()
+        self.pings.front().map(|(at, _, _)| *at + limit)
     }
 
     fn due(&mut self, now: Time, rulings: &mut Rulings) {

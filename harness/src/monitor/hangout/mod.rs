@@ -151,7 +151,8 @@ fn envelope<'a>(json: &Result<&'a Value, NotJson>) -> Option<Envelope<'a>> {
 fn is_plain(text: &str) -> bool {
     text.len() <= PLAIN
         && text.trim_start_matches(['{', ' ']).starts_with("\"to\"")
-        && !text.contains(|c: char| c.is_control() || c == '\\')
+        && !text.bytes().any(|byte| byte.is_ascii_control() || byte == b'\\')
+        && (text.is_ascii() || !text.contains(char::is_control))
 }
 
 /// The client of a link, and whether what was seen came from the server: `None` for links between others.

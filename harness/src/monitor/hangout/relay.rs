@@ -80,6 +80,8 @@ pub(super) struct Relay {
     server: Option<Party>,
     wildcard: String,
     links: BTreeMap<LinkId, Link>,
+    /// Whose token is which: where several were told the same, all of them.
+    owners: HashMap<String, BTreeSet<LinkId>>,
     /// In the order of their numbers, without gaps.
     sent: VecDeque<Sent>,
     /// Their numbers by what they say, which is alike for the same packets: a busy relay is judged as it talks.
@@ -104,6 +106,7 @@ impl Relay {
             server: None,
             wildcard,
             links: BTreeMap::new(),
+            owners: HashMap::new(),
             sent: VecDeque::new(),
             by_saying: HashMap::new(),
             owing: BTreeSet::new(),
@@ -133,9 +136,8 @@ impl Relay {
         let mut vague = envelope.to.contains(&"server");
         let (mut stray, mut twice) = (None, false);
         for address in &envelope.to {
-            let owner = self.links.iter().find(|(_, link)| link.token.as_deref() == Some(*address));
-            match owner {
-                Some((id, link)) if link.open => twice |= !named.insert(*id),
+            match self.owner(address) {
+                Some((id, link)) if link.open => twice |= !named.insert(id),
                 _ if *address == self.wildcard => {}
                 // It has said that it goes, on a connection of its own: the server may hear of that later than of this.
                 Some((_, link)) if link.leaving => vague = true,
@@ -235,9 +237,9 @@ impl Relay {
         }
         if own {
             // What was meant for the server is not to be relayed whatever its type, which the flows judge.
-            let sender = self.links.iter().find(|(_, link)| link.token.as_deref() == Some(packet.from));
+            let sender = self.owner(packet.from);
             let sent_to_it =
-                sender.is_some_and(|(id, _)| self.for_server.contains(&(*id, packet.kind.to_owned())));
+                sender.is_some_and(|(id, _)| self.for_server.contains(&(id, packet.kind.to_owned())));
             if sent_to_it {
                 return;
             }
@@ -256,17 +258,25 @@ impl Relay {
     }
 
     fn own_token(&mut self, link: LinkId, index: &str) {
-        let taken = |(id, other): (&LinkId, &Link)| {
-            *id != link && other.open && other.token.as_deref() == Some(index)
-        };
-        let taken = self.links.iter().any(taken);
+        if self.links.get(&link).is_some_and(|own| own.token.as_deref() == Some(index)) {
+            return;
+        }
+        let of_another = |id: &LinkId| *id != link && self.links.get(id).is_some_and(|other| other.open);
+        let taken = self.owners.get(index).is_some_and(|owners| owners.iter().any(of_another));
         let own = self.links.entry(link).or_default();
         if taken && own.token.is_none() {
             // Whose token it is, is judged elsewhere; of relays from and to this one nothing can be said.
             own.unclear = true;
-        } else {
-            own.token.get_or_insert_with(|| index.to_owned());
+        } else if own.token.is_none() {
+            own.token = Some(index.to_owned());
+            self.owners.entry(index.to_owned()).or_default().insert(link);
         }
+    }
+
+    /// The first of those who were told a token as theirs.
+    fn owner(&self, token: &str) -> Option<(LinkId, &Link)> {
+        let id = self.owners.get(token)?.first()?;
+        Some((*id, self.links.get(id)?))
     }
 
     /// Notes what was owed by now and did not come.
@@ -407,9 +417,9 @@ impl Relay {
         // Whoever has not read its token yet can be heard all the same (6.37).
         let early = self.sent.iter().any(|sent| same(sent) && meant(sent) && token(sent).is_none());
         // Whose packets nobody can read may have sent anything; what others sent is known.
-        let sender = self.links.values().find(|link| link.token.as_deref() == Some(from));
-        let doubtful =
-            sender.map_or_else(|| self.links.values().any(|link| link.unclear), |link| link.unclear);
+        let doubtful = self
+            .owner(from)
+            .map_or_else(|| self.links.values().any(|link| link.unclear), |(_, link)| link.unclear);
         // Whoever reads late gets what was sent long ago, and is forgotten here.
         let deaf = self.links.get(&seen.link).is_some_and(|link| link.deaf);
         if early || doubtful || deaf {
@@ -439,7 +449,7 @@ impl Relay {
             }
         } else if let Some(sent) = candidates.iter().find(|sent| same(sent) && meant(sent)) {
             // Strangers say the same to everybody.
-            let known = self.links.values().any(|link| link.token.as_deref() == Some(from));
+            let known = self.owner(from).is_some();
             if !self.exclusive && !known && is_token(from) {
                 return;
             }

@@ -730,6 +730,9 @@ impl Sync {
 
     /// Judges what had to be told by now.
     fn overdue(&mut self, now: Time, rulings: &mut Rulings) {
+        if self.due.iter().all(|due| due.by >= now) {
+            return;
+        }
         let (due, later): (Vec<Due>, Vec<Due>) =
             std::mem::take(&mut self.due).into_iter().partition(|due| due.by < now);
         self.due = later;

@@ -70,9 +70,8 @@ impl Shared {
         let link = &self.links[index];
         let (from, to) = (&self.parties[link.watched], &self.parties[link.played]);
         let edition = &self.plan.settings.edition;
-        let mut findings = Vec::new();
-        schema::judge_value(&self.protocol, edition, from, to, &value, self.now, &mut findings);
-        self.findings_from(findings);
+        schema::judge_value(&self.protocol, edition, from, to, &value, self.now, &mut self.rulings);
+        self.collect_rulings();
     }
 
     /// The connection on which a watched participant's plain request waits, or its answer to the oldest of ours.

@@ -615,11 +615,11 @@ impl Shared {
             WireEvent::Text(bytes) => self.text(index, &bytes),
             WireEvent::Binary(bytes) => {
                 self.heard = true;
-                let mut findings = Vec::new();
-                schema::judge_binary(&self.protocol, &self.parties[watched], &bytes, self.now, &mut findings);
-                let misplaced =
-                    !findings.is_empty() && json::parse_received(&bytes).is_ok_and(|value| value.is_object());
-                self.findings_from(findings);
+                let by = &self.parties[watched];
+                schema::judge_binary(&self.protocol, by, &bytes, self.now, &mut self.rulings);
+                let misplaced = !self.rulings.findings.is_empty()
+                    && json::parse_received(&bytes).is_ok_and(|value| value.is_object());
+                self.collect_rulings();
                 if misplaced {
                     // The wrong kind of frame was judged; what it says is judged like any other message.
                     self.text(index, &bytes);
@@ -679,15 +679,14 @@ impl Shared {
         let parsed = json::parse_received(bytes);
         let text = String::from_utf8_lossy(bytes).into_owned();
         self.heard = true;
-        let mut findings = Vec::new();
         let link = &self.links[index];
         let (from, to) = (&self.parties[link.watched], &self.parties[link.played]);
         let edition = &self.plan.settings.edition;
         let as_seen = parsed.as_ref().map_err(|error| *error);
-        schema::judge_text(&self.protocol, edition, from, to, &text, as_seen, self.now, &mut findings);
+        schema::judge_text(&self.protocol, edition, from, to, &text, as_seen, self.now, &mut self.rulings);
         // What is no message at all was judged as that, and answers no arrow.
-        let nothing = !findings.is_empty() && matches!(parsed, Err(monitor::NotJson::Malformed));
-        let mut judged = self.findings_from(findings);
+        let nothing = !self.rulings.findings.is_empty() && matches!(parsed, Err(monitor::NotJson::Malformed));
+        let mut judged = self.collect_rulings();
         judged |= self.observe(index, true, &What::Text { text: &text, json: as_seen });
         self.note(index, true, json::cut(&text, TRANSCRIBED));
         if !nothing {
@@ -760,13 +759,9 @@ impl Shared {
         self.collect_rulings();
     }
 
+    /// Records what was said. True when something of it accuses a message, not something that did not come.
     fn collect_rulings(&mut self) -> bool {
         let findings = std::mem::take(&mut self.rulings.findings);
-        self.findings_from(findings)
-    }
-
-    /// Records findings. True when one of them accuses a message, not something that did not come.
-    fn findings_from(&mut self, findings: Vec<Finding>) -> bool {
         let accuses = |finding: &Finding| finding.ruling == Ruling::Broken && !finding.actual.is_null();
         let judged = findings.iter().any(accuses);
         findings.into_iter().for_each(|finding| self.find(finding));
