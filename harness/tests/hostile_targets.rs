@@ -558,7 +558,8 @@ fn announced(server: &mut Child) -> SocketAddr {
         line.push(byte);
     }
     let line = String::from_utf8(line).expect("it prints UTF-8");
-    let address = line.trim().trim_start_matches("listening on ws://").trim_end_matches('/');
+    let place = line.trim().trim_start_matches("listening on ws://");
+    let address = place.split('/').next().unwrap_or_default();
     address.parse().unwrap_or_else(|error| panic!("{line:?}: {error}"))
 }
 

@@ -120,7 +120,7 @@ fn serve(args: &ServeArgs, corpus: &Corpus) -> Result<bool, String> {
         let place = match &parsed {
             Some(parsed) if transport.kind != TransportKind::Udp => Place::Connect(parsed.address),
             // Who sends datagrams has a socket to be answered at; a URL only tells whom it knows.
-            _ => listen(args.listen, transport.kind).await?,
+            _ => listen(args.listen, transport.kind, &transport.default_path).await?,
         };
         let complain = |error: &str| output::complain(&format!("warning: {error}"));
         let ran = run_loop::run(station.as_mut(), place, stimuli(), stopped, complain).await;
@@ -134,7 +134,7 @@ fn milliseconds_since_1970() -> Option<u64> {
     u64::try_from(since.as_millis()).ok()
 }
 
-async fn listen(wanted: SocketAddr, kind: TransportKind) -> Result<Place, String> {
+async fn listen(wanted: SocketAddr, kind: TransportKind, path: &str) -> Result<Place, String> {
     let failed = |error: std::io::Error| format!("cannot listen on {wanted}: {error}");
     let (place, address) = match kind {
         TransportKind::Udp => {
@@ -148,8 +148,8 @@ async fn listen(wanted: SocketAddr, kind: TransportKind) -> Result<Place, String
             (Place::Listen(listener), address)
         }
     };
-    let end = if kind == TransportKind::Websocket { "/" } else { "" };
-    output::print(&format!("listening on {}://{address}{end}\n", kind.scheme()));
+    let path = if kind == TransportKind::Websocket { path } else { "" };
+    output::print(&format!("listening on {}://{address}{path}\n", kind.scheme()));
     if !address.ip().is_loopback() {
         output::complain("warning: this reference is meant for tests, and strangers can reach it");
     }

@@ -1,7 +1,8 @@
 //! A pattern read as an expectation: does this value fit, and if not, where does it differ?
 
+use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 
 use regex::Regex;
@@ -319,29 +320,35 @@ impl Matcher {
         found: &Map<String, Value>,
         path: &Path<'_>,
     ) {
-        let mut named: BTreeMap<String, ()> = BTreeMap::new();
+        let mut named = Vec::new();
         for member in members {
+            // Whoever does not ask what differs has heard enough.
+            if self.quiet && self.differing > 0 {
+                return;
+            }
             let Some(key) = self.key(&member.key, path) else { continue };
             let place = Path::Member(path, &key);
-            match found.get(&key) {
+            match found.get(&*key) {
                 Some(value) => self.check(&member.value, value, &place),
                 None if may_be_absent(&member.value, &self.bindings) => {}
                 None => self.missing(&member.value, &place),
             }
-            named.insert(key, ());
+            if exactly {
+                named.push(key);
+            }
         }
         if exactly {
-            for (key, value) in found.iter().filter(|(key, _)| !named.contains_key(*key)) {
+            for (key, value) in found.iter().filter(|(key, _)| !named.iter().any(|named| named == *key)) {
                 self.differ(|| "absent".to_owned(), value, &Path::Member(path, key));
             }
         }
     }
 
-    fn key(&mut self, key: &Key, path: &Path<'_>) -> Option<String> {
+    fn key<'k>(&mut self, key: &'k Key, path: &Path<'_>) -> Option<Cow<'k, str>> {
         match key {
-            Key::Text(text, _) => Some(text.clone()),
+            Key::Text(text, _) => Some(Cow::Borrowed(text)),
             Key::Variable(name) => match variable_text(&name.text, &self.bindings) {
-                Ok(text) => Some(text),
+                Ok(text) => Some(Cow::Owned(text)),
                 Err(error) => {
                     self.tell(|| Mismatch {
                         path: path.text(),

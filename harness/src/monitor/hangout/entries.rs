@@ -1,7 +1,7 @@
 //! Whose entry a write changes: what one client wrote never turns up in the entry of another, who said nothing of the
 //! kind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
@@ -24,9 +24,9 @@ struct Link {
     confused: bool,
     open: bool,
     /// Every text that it said, as a name or as a value, in small letters; none when not everything could be read.
-    said: Option<BTreeSet<String>>,
+    said: Option<HashSet<String>>,
     /// What it said under which name.
-    values: BTreeSet<(String, String)>,
+    values: HashSet<(String, String)>,
     /// Its entry was shown, and these names in it.
     shown: Option<BTreeSet<String>>,
 }
@@ -125,7 +125,7 @@ impl Entries {
 }
 
 /// Every text in a value, in small letters; false when it is too deep to be read.
-fn texts(value: &Value, depth: usize, found: &mut BTreeSet<String>) -> bool {
+fn texts(value: &Value, depth: usize, found: &mut HashSet<String>) -> bool {
     match value {
         Value::String(text) => {
             found.insert(text.to_lowercase());
@@ -141,7 +141,7 @@ fn texts(value: &Value, depth: usize, found: &mut BTreeSet<String>) -> bool {
 }
 
 /// Every name in a value with the text that it has.
-fn pairs(value: &Value, depth: usize, found: &mut BTreeSet<(String, String)>) {
+fn pairs(value: &Value, depth: usize, found: &mut HashSet<(String, String)>) {
     match value {
         Value::Array(items) if depth > 0 => items.iter().for_each(|item| pairs(item, depth - 1, found)),
         Value::Object(members) if depth > 0 => {
@@ -161,7 +161,7 @@ impl Monitor for Entries {
         let Some((_, _, from_server)) = sides(seen) else { return };
         match &seen.what {
             What::Opened { .. } => {
-                let link = Link { open: true, said: Some(BTreeSet::new()), ..Link::default() };
+                let link = Link { open: true, said: Some(HashSet::new()), ..Link::default() };
                 self.links.insert(seen.link, link);
             }
             What::Closing { .. } | What::Closed => self.ended(seen.link),
