@@ -33,7 +33,7 @@ fn main() {
         println!("boofuzz                       not measured: FLOWPROOF_PYTHON is not set");
         return;
     };
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/boofuzz.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/boofuzz_rate.py");
     let python = std::path::Path::new(&python).join("python3");
     let told = Command::new(python)
         .args([script, &server.port, &LONG.to_string()])

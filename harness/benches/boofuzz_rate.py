@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""boofuzz with its defaults against a hangout server, for comparison: boofuzz.py PORT SECONDS
+"""boofuzz with its defaults against a hangout server, for comparison: boofuzz_rate.py PORT SECONDS
 
 Sends envelopes like those that `flowproof fuzz hangout` sends, and prints how many messages it sent in a second.
 """
@@ -61,6 +61,9 @@ def main():
     port, seconds = int(sys.argv[1]), float(sys.argv[2])
     # It writes what it did below the folder that it runs in.
     os.chdir(tempfile.mkdtemp())
+    # What it tells goes nowhere; the result goes where this was called from.
+    told = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     connection = WebSocket(port)
     session = Session(target=Target(connection=connection))
     parts = [
@@ -73,9 +76,6 @@ def main():
         Static(default_value='"}}'),
     ]
     session.connect(Request("envelope", children=tuple(parts)))
-    # What it tells goes nowhere; the result goes where this was called from.
-    told = os.dup(1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     threading.Thread(target=session.fuzz, daemon=True).start()
     began = time.monotonic()
     time.sleep(seconds)
