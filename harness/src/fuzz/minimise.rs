@@ -324,3 +324,56 @@ impl Minimiser<'_> {
 fn said<'a>(step: &'a mut Step, watched: &std::collections::BTreeSet<String>) -> Option<&'a mut Pattern> {
     body(sent(step, watched)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::corpus::Corpus;
+    use crate::fuzz::depart::{Pace, depart, settled};
+
+    /// A conversation of hangout with several messages of ours and a bystander at its end, made small by what `shows`
+    /// says of its text and its messages.
+    fn small(sure: usize, mut shows: impl FnMut(&str, usize) -> bool) -> (Case, usize) {
+        let corpus = Corpus::embedded().expect("the corpus is sound");
+        let protocol = corpus.protocol("hangout").expect("hangout is built in");
+        let file =
+            protocol.flows.iter().find(|file| file.name == "props/only-own-entry").expect("it is there");
+        let case = depart(file, None, &protocol, "server", Pace::REAL);
+        let watched = case.watched(&protocol, "server");
+        assert!(case.sends(&watched) > 2);
+        let budget = Budget { attempts: 1000, time: Duration::from_secs(600), sure };
+        let shows = &mut |case: &Case| Some(shows(&case.text(&[]), case.sends(&watched)));
+        let small = minimise(case, &protocol, "server", budget, shows);
+        let sends = small.sends(&watched);
+        (small, sends)
+    }
+
+    #[test]
+    fn the_bystander_stays_whatever_else_goes() {
+        let (case, sends) = small(0, |_, _| true);
+        assert_eq!(sends, 0);
+        assert!(matches!(case.flow.steps.as_slice(), [Step { kind: StepKind::Served, .. }]));
+    }
+
+    #[test]
+    fn what_showed_by_luck_is_not_the_smallest() {
+        // With fewer than two messages each case shows it once, and never again.
+        let lucky = |sure| {
+            let mut met = BTreeSet::new();
+            small(sure, |text, sends| sends >= 2 || met.insert(text.to_owned())).1
+        };
+        assert_eq!(lucky(0), 0);
+        assert!(lucky(2) >= 2);
+    }
+
+    #[test]
+    fn news_settles_once_and_before_the_bystander() {
+        let (case, _) = small(0, |_, sends| sends >= 1);
+        let once = settled(&case).expect("it has no time to settle");
+        let kinds = once.flow.steps.iter().rev().map(|step| &step.kind);
+        assert!(matches!(kinds.take(2).collect::<Vec<_>>()[..], [StepKind::Served, StepKind::Settle]));
+        assert!(settled(&once).is_none());
+    }
+}

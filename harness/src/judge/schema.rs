@@ -30,40 +30,26 @@ pub fn judge_text(
     rulings: &mut Rulings,
 ) {
     let object_rule = protocol.settings.wire.json_object.of(&from.role);
-    let value = match parsed {
-        Ok(value) => value,
-        Err(NotJson::BeyondUs) => return,
-        Err(NotJson::Malformed) => {
-            if let Some(requirement) = object_rule {
-                let message = "the message is not JSON".to_owned();
-                let actual = Value::from(json::cut(text, 1000));
-                rulings.findings.push(finding(
-                    requirement,
-                    from,
-                    at,
-                    message,
-                    "one JSON object".to_owned(),
-                    actual,
-                ));
-            }
+    let no_object = |requirement: &str, message: String, actual: Value| {
+        finding(requirement, from, at, message, "one JSON object".to_owned(), actual)
+    };
+    let value = match (parsed, object_rule) {
+        (Ok(value), _) => value,
+        (Err(NotJson::Malformed), Some(requirement)) => {
+            let actual = Value::from(json::cut(text, 1000));
+            let message = "the message is not JSON".to_owned();
+            rulings.findings.push(no_object(requirement, message, actual));
             return;
         }
+        (Err(_), _) => return,
     };
     if let Some(requirement) = object_rule {
-        if value.is_object() {
-            rulings.kept(requirement, from, at);
-        } else {
+        if !value.is_object() {
             let message = format!("the message is a JSON {}, not an object", json::type_name(value));
-            rulings.findings.push(finding(
-                requirement,
-                from,
-                at,
-                message,
-                "one JSON object".to_owned(),
-                actual(value),
-            ));
+            rulings.findings.push(no_object(requirement, message, actual(value)));
             return;
         }
+        rulings.kept(requirement, from, at);
     }
     if let Some(requirement) = protocol.settings.wire.text_frames.of(&from.role) {
         rulings.kept(requirement, from, at);

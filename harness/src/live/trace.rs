@@ -449,6 +449,23 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_before_the_first_mistake_is_taken_in_order() {
+        let header = Header { flowproof_trace: VERSION, protocol: "x".to_owned(), edition: None };
+        let mut bytes = Vec::new();
+        let mut writer = Writer::new(&mut bytes, &header).unwrap();
+        let many = 2 * BATCH as u64 + 7;
+        let text = |link: u64| Happening::Text { text: link.to_string() };
+        (0..many).for_each(|link| writer.write(&Event { link, ..event(text(link)) }).unwrap());
+        bytes.extend_from_slice(b"no event\n");
+        let mut reader = Reader::new(bytes.as_slice()).unwrap();
+        let mut taken = Vec::new();
+        let ended = reader.ahead(|event| event.link + 1, |event, next| taken.push((event.link, next)));
+        let line = many as usize + 2;
+        assert!(matches!(ended, Err(TraceError::Line { line: at, .. }) if at == line), "{ended:?}");
+        assert_eq!(taken, (0..many).map(|link| (link, link + 1)).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn what_a_kind_needs_must_be_there() {
         let read = |line: &str| {
             let text = format!("{{\"flowproof_trace\":1,\"protocol\":\"x\"}}\n{line}\n");

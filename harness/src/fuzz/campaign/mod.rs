@@ -601,13 +601,16 @@ impl Board<'_> {
         let mut standing = Standing::Confirmed;
         let mut shown = (0, 0);
         let mut small = case.clone();
-        for _ in 0..tries {
+        for left in (0..tries).rev() {
             // What was cut short says nothing.
             let Some(shows_again) = shows(again(&small)) else { continue };
             shown.1 += 1;
             shown.0 += usize::from(shows_again);
             // Alone it may be over before anything can come of it.
-            if let (0, Some(settled)) = (shown.0, depart::settled(&small)) {
+            if left > 0
+                && shown.0 == 0
+                && let Some(settled) = depart::settled(&small)
+            {
                 small = settled;
                 shown = (0, 0);
             }
