@@ -1,13 +1,14 @@
 //! Makes a case small: fewer people, fewer messages, fewer members, plainer values, no pauses, no fragments. After each
 //! step it must still show the same thing.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::case::{Case, sent};
 use super::mutate::value::{body, text};
 use super::tree;
 use crate::corpus::Protocol;
-use crate::flow::ast::{CloseSpec, HeaderItem, Name, Pattern, PatternKind, Payload, Step, StepKind};
+use crate::flow::ast::{CastMember, CloseSpec, HeaderItem, Pattern, PatternKind, Payload, Step, StepKind};
 
 /// What making a case small may cost.
 #[derive(Clone, Copy, Debug)]
@@ -16,39 +17,40 @@ pub struct Budget {
     pub attempts: usize,
     /// Time.
     pub time: Duration,
-    /// How often the smallest has to show it, one time after the other, before it is believed: on a real clock a case may
-    /// show by luck what it mostly does not.
+    /// How often the smallest has to show it before it is believed: on a real clock a case may show by luck what it mostly
+    /// does not.
     pub sure: usize,
+    /// Attempts that are made side by side.
+    pub width: usize,
 }
 
-struct Minimiser<'a> {
+/// Plays cases and says for each in turn whether it shows the same, if that can be said.
+pub type Shows<'s> = dyn FnMut(&[Case]) -> Vec<Option<bool>> + 's;
+
+struct Minimiser<'a, 's> {
     case: Case,
     /// What it was before, the largest first.
     larger: Vec<Case>,
-    shows: &'a mut dyn FnMut(&Case) -> Option<bool>,
+    shows: &'a mut Shows<'s>,
     attempts: usize,
+    width: usize,
     until: Instant,
 }
 
-/// The smallest case that was found to show the same as `case`; `shows` says whether a case does, if that can
-/// be said.
-pub fn minimise(
-    case: Case,
-    protocol: &Protocol,
-    role: &str,
-    budget: Budget,
-    shows: &mut dyn FnMut(&Case) -> Option<bool>,
-) -> Case {
+/// The smallest case that was found to show the same as `case`.
+pub fn minimise(case: Case, protocol: &Protocol, role: &str, budget: Budget, shows: &mut Shows<'_>) -> Case {
     let watched = case.watched(protocol, role);
     let mut minimiser = Minimiser {
         case,
         larger: Vec::new(),
         shows,
         attempts: budget.attempts,
+        width: budget.width.max(1),
         until: Instant::now() + budget.time,
     };
     loop {
         let before = minimiser.case.clone();
+        minimiser.part();
         minimiser.steps();
         minimiser.people(&watched);
         minimiser.rounds();
@@ -64,28 +66,44 @@ pub fn minimise(
     minimiser.surely(budget.sure)
 }
 
-impl Minimiser<'_> {
+impl Minimiser<'_, '_> {
     fn is_spent(&self) -> bool {
         self.attempts == 0 || Instant::now() > self.until
     }
 
     /// Keeps a smaller case if it shows the same.
     fn attempt(&mut self, smaller: Case) -> bool {
-        if self.is_spent() || smaller == self.case {
-            return false;
+        let before = self.larger.len();
+        self.each(&[smaller], |_, smaller| Some(smaller.clone()));
+        self.larger.len() > before
+    }
+
+    /// Tries these changes in turn, several side by side, and keeps each that shows the same; `change` makes one to the
+    /// case as it then is, and must go on to make sense when those before it are kept.
+    fn each<T>(&mut self, mut changes: &[T], mut change: impl FnMut(&Case, &T) -> Option<Case>) {
+        while !changes.is_empty() && !self.is_spent() {
+            let turn = self.width.min(changes.len()).min(self.attempts);
+            let (places, mut smaller): (Vec<usize>, Vec<Case>) = changes[..turn]
+                .iter()
+                .enumerate()
+                .filter_map(|(place, one)| Some((place, change(&self.case, one)?)))
+                .filter(|(_, smaller)| *smaller != self.case)
+                .unzip();
+            self.attempts -= smaller.len();
+            let shown = if smaller.is_empty() { Vec::new() } else { (self.shows)(&smaller) };
+            let first = shown.iter().position(|shows| *shows == Some(true));
+            if let Some(first) = first {
+                self.larger.push(std::mem::replace(&mut self.case, smaller.swap_remove(first)));
+            }
+            changes = &changes[first.map_or(turn, |first| places[first] + 1)..];
         }
-        self.attempts -= 1;
-        let shows = (self.shows)(&smaller) == Some(true);
-        if shows {
-            self.larger.push(std::mem::replace(&mut self.case, smaller));
-        }
-        shows
     }
 
     /// The smallest that shows it so many times; the largest is known to.
     fn surely(mut self, times: usize) -> Case {
         while let Some(larger) = self.larger.pop() {
-            if (0..times).all(|_| (self.shows)(&self.case) != Some(false)) {
+            let every = vec![self.case.clone(); times];
+            if !every.chunks(self.width).any(|some| (self.shows)(some).contains(&Some(false))) {
                 break;
             }
             self.case = larger;
@@ -95,56 +113,65 @@ impl Minimiser<'_> {
         self.case
     }
 
-    /// Takes steps away, many at once first. The bystander at the end stays: before it is served, what comes of the rest
-    /// has come.
-    fn steps(&mut self) {
-        let mut size = self.droppable().div_ceil(2);
-        while size > 0 {
-            let mut end = self.droppable();
-            while end > 0 {
-                let start = end.saturating_sub(size);
-                let mut smaller = self.case.clone();
-                smaller.flow.steps.drain(start..end);
-                self.attempt(smaller);
-                end = start.min(self.droppable());
+    /// Keeps one part of the steps alone, as many parts as are tried side by side, until none of them does.
+    fn part(&mut self) {
+        while self.width > 2 && droppable(&self.case) > 1 && !self.is_spent() {
+            let before = self.case.clone();
+            let size = droppable(&before).div_ceil(self.width);
+            let starts: Vec<usize> = (0..droppable(&before)).step_by(size).collect();
+            self.each(&starts, |case, start| {
+                if *case != before {
+                    // Another part does already.
+                    return None;
+                }
+                let mut smaller = case.clone();
+                smaller.flow.steps.drain((start + size).min(droppable(case))..droppable(case));
+                smaller.flow.steps.drain(..start);
+                Some(smaller)
+            });
+            if self.case == before {
+                break;
             }
+        }
+    }
+
+    /// Takes steps away, many at once first.
+    fn steps(&mut self) {
+        let mut size = droppable(&self.case).div_ceil(2);
+        while size > 0 {
+            let ends: Vec<usize> = (1..=droppable(&self.case)).rev().step_by(size).collect();
+            self.each(&ends, |case, end| {
+                let mut smaller = case.clone();
+                smaller.flow.steps.drain(end.saturating_sub(size)..*end);
+                Some(smaller)
+            });
             size = if size == 1 { 0 } else { size.div_ceil(2) };
         }
     }
 
-    fn droppable(&self) -> usize {
-        let steps = &self.case.flow.steps;
-        steps.len() - usize::from(matches!(steps.last(), Some(Step { kind: StepKind::Served, .. })))
-    }
-
-    /// Takes people away, with all that they do.
-    fn people(&mut self, watched: &std::collections::BTreeSet<String>) {
-        let all: Vec<String> = self.case.cast().iter().map(|member| member.name.text.clone()).collect();
-        for who in all.iter().rev().filter(|who| !watched.contains(*who)) {
-            let mut smaller = self.case.clone();
+    /// Takes people away, with all that they do; of a crowd, half.
+    fn people(&mut self, watched: &BTreeSet<String>) {
+        let mut all: Vec<String> = self.case.cast().iter().map(|member| member.name.text.clone()).collect();
+        all.retain(|who| !watched.contains(who));
+        all.reverse();
+        self.each(&all, |case, who| {
+            let mut smaller = case.clone();
             smaller.flow.steps.retain(|step| !tree::mentions(step, who));
-            for line in &mut smaller.flow.header {
-                if let HeaderItem::Cast(members) = &mut line.item {
-                    members.retain(|member| {
-                        member.name.text != *who
-                            && member.socket_of.as_ref().is_none_or(|owner| owner.text != *who)
-                    });
-                }
+            for members in casts(&mut smaller) {
+                members.retain(|member| {
+                    member.name.text != *who
+                        && member.socket_of.as_ref().is_none_or(|owner| owner.text != *who)
+                });
             }
-            if self.attempt(smaller) {
-                continue;
+            Some(smaller)
+        });
+        self.each(&all, |case, who| {
+            let mut smaller = case.clone();
+            for member in casts(&mut smaller).flatten().filter(|member| member.name.text == *who) {
+                member.count = member.count.map(|count| count / 2).filter(|count| *count > 1);
             }
-            // One of a crowd may do.
-            let mut smaller = self.case.clone();
-            for line in &mut smaller.flow.header {
-                if let HeaderItem::Cast(members) = &mut line.item {
-                    for member in members.iter_mut().filter(|member| member.name.text == *who) {
-                        member.count = member.count.map(|count| count / 2).filter(|count| *count > 1);
-                    }
-                }
-            }
-            self.attempt(smaller);
-        }
+            Some(smaller)
+        });
     }
 
     /// Fewer rounds of repetitions; a single round needs no block.
@@ -174,41 +201,32 @@ impl Minimiser<'_> {
     }
 
     /// Takes members and elements of a message away.
-    fn members(&mut self, place: usize, watched: &std::collections::BTreeSet<String>) {
-        let mut at = 0;
-        loop {
-            let mut smaller = self.case.clone();
-            let Some(step) = smaller.flow.steps.get_mut(place) else { return };
-            let Some(pattern) = said(step, watched) else { return };
-            let Some(target) = tree::value_at(pattern, at) else { return };
+    fn members(&mut self, place: usize, watched: &BTreeSet<String>) {
+        for at in 0.. {
+            let mut case = self.case.clone();
+            let Some(target) = value(&mut case, place, at, watched) else { return };
             let parts = match &target.kind {
                 PatternKind::Object { members, .. } => members.len(),
                 PatternKind::Array { items, .. } => items.len(),
                 _ => 0,
             };
-            for part in (0..parts).rev() {
-                let mut smaller = self.case.clone();
-                let Some(target) = smaller
-                    .flow
-                    .steps
-                    .get_mut(place)
-                    .and_then(|step| tree::value_at(said(step, watched)?, at))
-                else {
-                    return;
-                };
-                match &mut target.kind {
-                    PatternKind::Object { members, .. } if part < members.len() => drop(members.remove(part)),
-                    PatternKind::Array { items, .. } if part < items.len() => drop(items.remove(part)),
-                    _ => continue,
+            let parts: Vec<usize> = (0..parts).rev().collect();
+            self.each(&parts, |case, part| {
+                let mut smaller = case.clone();
+                match &mut value(&mut smaller, place, at, watched)?.kind {
+                    PatternKind::Object { members, .. } if *part < members.len() => {
+                        drop(members.remove(*part))
+                    }
+                    PatternKind::Array { items, .. } if *part < items.len() => drop(items.remove(*part)),
+                    _ => return None,
                 }
-                self.attempt(smaller);
-            }
-            at += 1;
+                Some(smaller)
+            });
         }
     }
 
     /// Plainer values, and plainer ways to travel.
-    fn plain(&mut self, place: usize, watched: &std::collections::BTreeSet<String>) {
+    fn plain(&mut self, place: usize, watched: &BTreeSet<String>) {
         let mut smaller = self.case.clone();
         if let Some(payload) = smaller.flow.steps.get_mut(place).and_then(|step| sent(step, watched)) {
             let plainer = match &*payload {
@@ -237,14 +255,9 @@ impl Minimiser<'_> {
             *close = CloseSpec::default();
             self.attempt(smaller);
         }
-        let mut at = 0;
-        loop {
-            let mut smaller = self.case.clone();
-            let Some(target) =
-                smaller.flow.steps.get_mut(place).and_then(|step| tree::value_at(said(step, watched)?, at))
-            else {
-                return;
-            };
+        for at in 0.. {
+            let mut case = self.case.clone();
+            let Some(target) = value(&mut case, place, at, watched) else { return };
             let plainer: Vec<Pattern> = match &target.kind {
                 PatternKind::Times(part, times) if *times > 1 => {
                     // The length is the point, perhaps: the least one that does, to a tenth.
@@ -267,75 +280,86 @@ impl Minimiser<'_> {
                 }
                 _ => Vec::new(),
             };
-            for one in plainer {
-                let mut smaller = self.case.clone();
-                if let Some(target) = smaller
-                    .flow
-                    .steps
-                    .get_mut(place)
-                    .and_then(|step| tree::value_at(said(step, watched)?, at))
-                {
-                    *target = one;
-                }
-                if self.attempt(smaller) {
-                    break;
-                }
-            }
-            at += 1;
+            let before = target.clone();
+            self.each(&plainer, |case, plainer| {
+                let mut smaller = case.clone();
+                // The first that does is the plainest.
+                let target = value(&mut smaller, place, at, watched).filter(|target| **target == before)?;
+                *target = plainer.clone();
+                Some(smaller)
+            });
         }
     }
 
     /// Header lines that nothing needs: columns of the table that nobody names, tables, needs.
     fn header(&mut self) {
-        for place in (0..self.case.flow.header.len()).rev() {
-            let fixed = match &self.case.flow.header[place].item {
-                HeaderItem::Protocol(_)
-                | HeaderItem::Cast(_)
-                | HeaderItem::Tags(_)
-                | HeaderItem::Editions(_) => true,
+        let lines: Vec<usize> = (0..self.case.flow.header.len()).rev().collect();
+        let columns: Vec<(usize, usize)> = lines
+            .iter()
+            .flat_map(|line| match &self.case.flow.header[*line].item {
                 HeaderItem::Examples(table) => {
-                    let columns: Vec<Name> = table.columns.clone();
-                    for column in (0..columns.len()).rev() {
-                        let mut smaller = self.case.clone();
-                        if let HeaderItem::Examples(table) = &mut smaller.flow.header[place].item
-                            && table.columns.len() > 1
-                        {
-                            table.columns.remove(column);
-                            table.rows.iter_mut().filter(|row| column < row.cells.len()).for_each(|row| {
-                                row.cells.remove(column);
-                            });
-                            self.attempt(smaller);
-                        }
-                    }
-                    false
+                    (0..table.columns.len()).rev().map(|column| (*line, column)).collect()
                 }
-                _ => false,
-            };
-            if !fixed {
-                let mut smaller = self.case.clone();
-                smaller.flow.header.remove(place);
-                self.attempt(smaller);
+                _ => Vec::new(),
+            })
+            .collect();
+        self.each(&columns, |case, (line, column)| {
+            let mut smaller = case.clone();
+            let HeaderItem::Examples(table) = &mut smaller.flow.header[*line].item else { return None };
+            if table.columns.len() < 2 {
+                return None;
             }
-        }
+            table.columns.remove(*column);
+            table.rows.iter_mut().filter(|row| *column < row.cells.len()).for_each(|row| {
+                row.cells.remove(*column);
+            });
+            Some(smaller)
+        });
+        self.each(&lines, |case, line| {
+            let needed = matches!(
+                &case.flow.header[*line].item,
+                HeaderItem::Protocol(_) | HeaderItem::Cast(_) | HeaderItem::Tags(_) | HeaderItem::Editions(_)
+            );
+            let mut smaller = case.clone();
+            smaller.flow.header.remove(*line);
+            (!needed).then_some(smaller)
+        });
     }
 }
 
-/// The JSON of a message that a step sends.
-fn said<'a>(step: &'a mut Step, watched: &std::collections::BTreeSet<String>) -> Option<&'a mut Pattern> {
-    body(sent(step, watched)?)
+/// Steps that may go. The bystander at the end stays: before it is served, what comes of the rest has come.
+fn droppable(case: &Case) -> usize {
+    let steps = &case.flow.steps;
+    steps.len() - usize::from(matches!(steps.last(), Some(Step { kind: StepKind::Served, .. })))
+}
+
+/// The casts of a header.
+fn casts(case: &mut Case) -> impl Iterator<Item = &mut Vec<CastMember>> {
+    case.flow.header.iter_mut().filter_map(|line| match &mut line.item {
+        HeaderItem::Cast(members) => Some(members),
+        _ => None,
+    })
+}
+
+/// A value of the JSON that a step sends, by its number.
+fn value<'c>(
+    case: &'c mut Case,
+    place: usize,
+    at: usize,
+    watched: &BTreeSet<String>,
+) -> Option<&'c mut Pattern> {
+    tree::value_at(body(sent(case.flow.steps.get_mut(place)?, watched)?)?, at)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::corpus::Corpus;
     use crate::fuzz::depart::{Pace, depart, settled};
 
     /// A conversation of hangout with several messages of ours and a bystander at its end, made small by what `shows`
     /// says of its text and its messages.
-    fn small(sure: usize, mut shows: impl FnMut(&str, usize) -> bool) -> (Case, usize) {
+    fn small(sure: usize, width: usize, mut shows: impl FnMut(&str, usize) -> bool) -> (Case, usize) {
         let corpus = Corpus::embedded().expect("the corpus is sound");
         let protocol = corpus.protocol("hangout").expect("hangout is built in");
         let file =
@@ -343,8 +367,11 @@ mod tests {
         let case = depart(file, None, &protocol, "server", Pace::REAL);
         let watched = case.watched(&protocol, "server");
         assert!(case.sends(&watched) > 2);
-        let budget = Budget { attempts: 1000, time: Duration::from_secs(600), sure };
-        let shows = &mut |case: &Case| Some(shows(&case.text(&[]), case.sends(&watched)));
+        let budget = Budget { attempts: 1000, time: Duration::from_secs(600), sure, width };
+        let shows = &mut |some: &[Case]| {
+            assert!(some.len() <= width);
+            some.iter().map(|case| Some(shows(&case.text(&[]), case.sends(&watched)))).collect()
+        };
         let small = minimise(case, &protocol, "server", budget, shows);
         let sends = small.sends(&watched);
         (small, sends)
@@ -352,9 +379,20 @@ mod tests {
 
     #[test]
     fn the_bystander_stays_whatever_else_goes() {
-        let (case, sends) = small(0, |_, _| true);
+        let (case, sends) = small(0, 1, |_, _| true);
         assert_eq!(sends, 0);
         assert!(matches!(case.flow.steps.as_slice(), [Step { kind: StepKind::Served, .. }]));
+    }
+
+    #[test]
+    fn side_by_side_it_becomes_as_small() {
+        // Two messages that need each other, among others.
+        let pair = |text: &str, _| text.contains("alice -> server") && text.contains("bob -> server");
+        let (_, alone) = small(0, 1, pair);
+        assert_eq!(alone, 2);
+        assert_eq!(small(0, 5, pair).1, alone);
+        // One of many.
+        assert_eq!(small(0, 5, |text, _| text.contains("bob -> server")).1, 1);
     }
 
     #[test]
@@ -362,7 +400,7 @@ mod tests {
         // With fewer than two messages each case shows it once, and never again.
         let lucky = |sure| {
             let mut met = BTreeSet::new();
-            small(sure, |text, sends| sends >= 2 || met.insert(text.to_owned())).1
+            small(sure, 1, |text, sends| sends >= 2 || met.insert(text.to_owned())).1
         };
         assert_eq!(lucky(0), 0);
         assert!(lucky(2) >= 2);
@@ -370,7 +408,7 @@ mod tests {
 
     #[test]
     fn news_settles_once_and_before_the_bystander() {
-        let (case, _) = small(0, |_, sends| sends >= 1);
+        let (case, _) = small(0, 1, |_, sends| sends >= 1);
         let once = settled(&case).expect("it has no time to settle");
         let kinds = once.flow.steps.iter().rev().map(|step| &step.kind);
         assert!(matches!(kinds.take(2).collect::<Vec<_>>()[..], [StepKind::Served, StepKind::Settle]));

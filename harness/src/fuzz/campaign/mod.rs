@@ -25,6 +25,7 @@ use crate::runner::verdict::{FlowResult, Verdict};
 use crate::world::reference::has_reference;
 
 mod network;
+mod plays;
 
 /// Shapes of one broken rule that are looked into; further ones are counted only.
 const SHAPES: usize = 3;
@@ -533,6 +534,12 @@ impl Board<'_> {
         true
     }
 
+    /// How many findings of a rule did not show again.
+    fn flaky(&self, rule: &str) -> usize {
+        let is_flaky = |found: &&Found| found.standing == Standing::Flaky && found.identity.rule == rule;
+        self.state().found.iter().filter(is_flaky).count()
+    }
+
     /// Takes back that a finding is known: it was none.
     fn forget(&self, identity: &Identity) {
         let mut state = self.state();
@@ -576,7 +583,7 @@ impl Board<'_> {
 
     /// Looks into a finding: shows it again, doubts it, makes it small, writes it.
     ///
-    /// `again` plays a case alone and says what is found there.
+    /// `again` plays cases, each as if it were alone, and says what came of each.
     #[expect(clippy::too_many_arguments, reason = "everything that is known of a finding, once")]
     fn look_into(
         &self,
@@ -586,33 +593,41 @@ impl Board<'_> {
         finding: Finding,
         tries: usize,
         budget: Budget,
-        again: &mut dyn FnMut(&Case) -> Option<FlowResult>,
+        again: &mut dyn FnMut(&[Case]) -> Vec<Option<FlowResult>>,
     ) {
         // The last conversation in which it showed.
         let mut last: Option<(Finding, String)> = None;
-        let mut shows = |result: Option<FlowResult>| {
-            let result = result.filter(|_| !self.is_past())?;
-            let again =
-                findings(&result, &self.kinds).into_iter().find(|(known, _)| known.is_like(&identity));
-            let shows = again.is_some();
-            last = again.map(|(_, finding)| (finding, result.transcript.to_string())).or(last.take());
-            Some(shows)
+        let mut shows = |some: &[Case]| -> Vec<Option<bool>> {
+            let mut told = |result: FlowResult| {
+                let again =
+                    findings(&result, &self.kinds).into_iter().find(|(known, _)| known.is_like(&identity));
+                let shows = again.is_some();
+                last = again.map(|(_, finding)| (finding, result.transcript.to_string())).or(last.take());
+                shows
+            };
+            let results = again(some);
+            // What was cut short says nothing.
+            results.into_iter().map(|result| result.filter(|_| !self.is_past()).map(&mut told)).collect()
         };
         let mut standing = Standing::Confirmed;
         let mut shown = (0, 0);
         let mut small = case.clone();
-        for left in (0..tries).rev() {
-            // What was cut short says nothing.
-            let Some(shows_again) = shows(again(&small)) else { continue };
-            shown.1 += 1;
-            shown.0 += usize::from(shows_again);
+        let mut left = tries;
+        while left > 0 {
+            let together = left.min(budget.width);
+            left -= together;
+            for shows_again in shows(&vec![small.clone(); together]).into_iter().flatten() {
+                shown.1 += 1;
+                shown.0 += usize::from(shows_again);
+            }
             // Alone it may be over before anything can come of it.
-            if left > 0
+            if tries > 1
                 && shown.0 == 0
                 && let Some(settled) = depart::settled(&small)
             {
                 small = settled;
                 shown = (0, 0);
+                left = tries - 1;
             }
         }
         if shown.0 * 2 <= shown.1 {
@@ -627,14 +642,20 @@ impl Board<'_> {
         let sound = case.is_astray() || !matches!(self.config.target, Target::Reference(None));
         if standing == Standing::Confirmed && sound {
             let stage = &self.config.stage;
-            small = minimise(small, &stage.protocol, &stage.role, budget, &mut |smaller| {
+            small = minimise(small, &stage.protocol, &stage.role, budget, &mut |some| {
                 if self.is_past() {
-                    return None;
+                    return vec![None; some.len()];
                 }
-                if self.is_doubtful(smaller, &identity) {
-                    return Some(false);
-                }
-                shows(again(smaller))
+                let doubtful: Vec<bool> =
+                    some.iter().map(|smaller| self.is_doubtful(smaller, &identity)).collect();
+                let sound: Vec<Case> = some
+                    .iter()
+                    .zip(&doubtful)
+                    .filter(|(_, no)| !**no)
+                    .map(|(case, _)| case.clone())
+                    .collect();
+                let mut shown = shows(&sound).into_iter();
+                doubtful.into_iter().map(|no| if no { Some(false) } else { shown.next().flatten() }).collect()
             });
         }
         let (finding, transcript) = last.unwrap_or((finding, String::new()));
@@ -701,7 +722,7 @@ impl Board<'_> {
         let Target::Reference(sinner) = &self.config.target else { return };
         let stage = &self.config.stage;
         let sinner = sinner.as_ref().filter(|sinner| sinner.role == stage.role);
-        let budget = Budget { attempts: 2000, time: Duration::from_secs(5), sure: 0 };
+        let budget = Budget { attempts: 2000, time: Duration::from_secs(5), sure: 0, width: 1 };
         while let Some((number, case)) = self.take() {
             let play = |case: &Case| {
                 let file = Arc::new(case.unwritten(UNNAMED));
@@ -718,7 +739,9 @@ impl Board<'_> {
                 break;
             }
             for (identity, finding) in self.learn(&case, &result) {
-                self.look_into(number, &case, identity, finding, 1, budget, &mut |case| play(case).ok());
+                self.look_into(number, &case, identity, finding, 1, budget, &mut |some| {
+                    some.iter().map(|case| play(case).ok()).collect()
+                });
             }
         }
     }

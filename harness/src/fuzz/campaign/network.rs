@@ -15,6 +15,7 @@ use super::super::depart;
 use super::super::identity::{Identity, Oracle, findings};
 use super::super::minimise::Budget;
 use super::super::play::resident;
+use super::plays::Plays;
 use super::{Board, Standing};
 use crate::flow::ast::{Flow, HeaderItem, StepKind};
 use crate::judge::finding::{Finding, Judge};
@@ -33,7 +34,9 @@ const AFTERMATH_ALONE: Duration = Duration::from_millis(600);
 /// How often a finding is tried again.
 const TRIES: usize = 3;
 /// What making one finding small may cost.
-const BUDGET: Budget = Budget { attempts: 120, time: Duration::from_secs(16), sure: 2 };
+const BUDGET: Budget = Budget { attempts: 120, time: Duration::from_secs(16), sure: 2, width: 1 };
+/// Suspects of whom each is tried alone.
+const FEW: usize = 4;
 /// How long we wait before we look again for a target that has gone.
 const GONE: Duration = Duration::from_millis(500);
 /// How long a target that is gone is waited for where the campaign has no end.
@@ -272,8 +275,8 @@ impl Host<'_, '_> {
         Flying { number, case: case.clone(), since: Instant::now(), limit, stop, lingers, called: false }
     }
 
-    /// Plays cases side by side.
-    fn play(&self, batch: &[(u64, Case)], place: &Place) -> Vec<Option<FlowResult>> {
+    /// Plays cases side by side; `together` when they meet each other.
+    fn play(&self, batch: &[(u64, Case)], place: &Place, together: bool) -> Vec<Option<FlowResult>> {
         let board = self.board;
         let local = tokio::task::LocalSet::new();
         local.block_on(&self.runtime, async {
@@ -282,7 +285,7 @@ impl Host<'_, '_> {
             let mut flying: Vec<Flying> = batch
                 .iter()
                 .zip(0..)
-                .map(|((_, case), slot)| self.launch(slot, case, place, batch.len() > 1, &landed))
+                .map(|((_, case), slot)| self.launch(slot, case, place, together, &landed))
                 .collect();
             while !flying.is_empty() {
                 tokio::select! {
@@ -465,6 +468,22 @@ impl Host<'_, '_> {
         self.server.as_ref().is_some_and(|server| server.program().exit_status().is_some())
     }
 
+    /// What making one finding small may cost: where each conversation has a program of its own, many are tried side by
+    /// side.
+    fn budget(&self) -> Budget {
+        Budget { width: if self.lasting { 1 } else { PROGRAMS }, ..BUDGET }
+    }
+
+    /// Plays cases, each as [`Host::afresh`] plays one.
+    fn each_afresh(&mut self, some: &[Case]) -> Vec<Option<FlowResult>> {
+        if self.lasting || some.len() < 2 {
+            return some.iter().map(|case| self.afresh(case)).collect();
+        }
+        let place = self.place().filter(|_| !self.board.is_past());
+        let cases: Vec<(u64, Case)> = some.iter().map(|case| (0, case.clone())).collect();
+        place.map_or_else(|| vec![None; some.len()], |place| self.play(&cases, &place, false))
+    }
+
     /// Plays a case alone, with a program that no other case has harmed: one that dies late must not be blamed on what
     /// came after.
     fn afresh(&mut self, case: &Case) -> Option<FlowResult> {
@@ -478,7 +497,7 @@ impl Host<'_, '_> {
     /// Plays a case alone, with a bystander after it, and sees whether the program lives.
     fn alone(&mut self, case: &Case) -> Option<FlowResult> {
         let place = self.place()?;
-        let mut result = self.play(&[(0, case.clone())], &place).pop().flatten()?;
+        let mut result = self.play(&[(0, case.clone())], &place, false).pop().flatten()?;
         let patience = if result.findings.is_empty() { AFTERMATH } else { AFTERMATH_ALONE };
         if let Some(how) = self.died(patience) {
             let stage = &self.board.config.stage;
@@ -527,7 +546,9 @@ impl Host<'_, '_> {
             if new {
                 self.board.note("the target does not serve even those who do nothing wrong".to_owned());
                 let (board, probe) = (self.board, probe.clone());
-                board.look_into(0, &probe, identity, finding, TRIES, BUDGET, &mut |case| self.afresh(case));
+                board.look_into(0, &probe, identity, finding, TRIES, self.budget(), &mut |some| {
+                    self.each_afresh(some)
+                });
             }
         }
         true
@@ -536,7 +557,7 @@ impl Host<'_, '_> {
     /// Looks into what a flight came back with.
     fn judge(&mut self, back: Landed, probe: Option<&Case>) {
         let board = self.board;
-        let Landed { suspects, news, mut unserved } = back;
+        let Landed { suspects, mut news, mut unserved } = back;
         let mut end = self.died(if unserved.is_some() { AFTERMATH_ALONE } else { AFTERMATH });
         if end.is_none()
             && unserved.is_some()
@@ -564,8 +585,19 @@ impl Host<'_, '_> {
             self.take_apart(&suspects, identity, finding, Standing::Flaky, probe);
             self.server = None;
         }
-        for (number, case, identity, finding) in news {
-            board.look_into(number, &case, identity, finding, TRIES, BUDGET, &mut |case| self.afresh(case));
+        let mut plays = Plays::default();
+        // What was flaky elsewhere is looked into last.
+        while let Some(next) = (0..news.len()).min_by_key(|place| board.flaky(&news[*place].2.rule)) {
+            let (number, case, identity, finding) = news.remove(next);
+            // Enough was found.
+            if board.is_ended() && !board.is_past() {
+                board.forget(&identity);
+                continue;
+            }
+            plays.begin(number);
+            board.look_into(number, &case, identity, finding, TRIES, self.budget(), &mut |some| {
+                plays.of(some, |some| self.each_afresh(some))
+            });
         }
     }
 
@@ -589,7 +621,7 @@ impl Host<'_, '_> {
     fn is_harmed_by(&mut self, some: &[(u64, Case)], probe: Option<&Case>) -> bool {
         self.server = None;
         let Some(place) = self.place() else { return false };
-        self.play(some, &place);
+        self.play(some, &place, some.len() > 1);
         if self.died(AFTERMATH).is_some() {
             return true;
         }
@@ -611,7 +643,9 @@ impl Host<'_, '_> {
             return;
         }
         let suspects = if board.is_past() { &[] } else { self.bisect(batch, probe) };
-        for (number, case) in suspects {
+        // So many that do no harm by halves will hardly do it one by one.
+        let few = if suspects.len() > FEW { &[] } else { suspects };
+        for (number, case) in few {
             if board.is_past() {
                 break;
             }
@@ -627,7 +661,9 @@ impl Host<'_, '_> {
                 known.rule == identity.rule && matches!(known.oracle, Oracle::Crash | Oracle::Liveness)
             });
             if let Some((known, finding)) = same {
-                board.look_into(*number, &case, known, finding, TRIES, BUDGET, &mut |case| self.afresh(case));
+                board.look_into(*number, &case, known, finding, TRIES, self.budget(), &mut |some| {
+                    self.each_afresh(some)
+                });
                 return;
             }
         }
