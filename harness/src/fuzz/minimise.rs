@@ -8,7 +8,10 @@ use super::case::{Case, sent};
 use super::mutate::value::{body, text};
 use super::tree;
 use crate::corpus::Protocol;
-use crate::flow::ast::{CastMember, CloseSpec, HeaderItem, Pattern, PatternKind, Payload, Step, StepKind};
+use crate::flow::ast::{
+    CastMember, CloseSpec, HeaderItem, Pattern, PatternKind, Payload, Span, Step, StepKind,
+};
+use crate::pattern::{Bindings, text_of};
 
 /// What making a case small may cost.
 #[derive(Clone, Copy, Debug)]
@@ -227,26 +230,17 @@ impl Minimiser<'_, '_> {
 
     /// Plainer values, and plainer ways to travel.
     fn plain(&mut self, place: usize, watched: &BTreeSet<String>) {
-        let mut smaller = self.case.clone();
-        if let Some(payload) = smaller.flow.steps.get_mut(place).and_then(|step| sent(step, watched)) {
-            let plainer = match &*payload {
-                Payload::Fragments(parts) => Some(Payload::Text(Pattern {
-                    kind: PatternKind::Join(parts.clone()),
-                    span: crate::flow::ast::Span::default(),
-                })),
-                Payload::Text(pattern) => {
-                    crate::pattern::text_of(pattern, &crate::pattern::Bindings::default())
-                        .ok()
-                        .and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok())
-                        .and_then(|value| crate::flow::parse_pattern(&value.to_string()).ok())
-                        .map(Payload::Json)
-                }
-                _ => None,
-            };
-            if let Some(plainer) = plainer {
-                *payload = plainer;
-                self.attempt(smaller);
-            }
+        let mut case = self.case.clone();
+        if let Some(payload) = case.flow.steps.get_mut(place).and_then(|step| sent(step, watched)) {
+            let (before, plainer) = (payload.clone(), plainer_payloads(payload));
+            self.each(&plainer, |case, plainer| {
+                let mut smaller = case.clone();
+                // The first that does is the plainest.
+                let payload = sent(smaller.flow.steps.get_mut(place)?, watched)
+                    .filter(|payload| **payload == before)?;
+                *payload = plainer.clone();
+                Some(smaller)
+            });
         }
         let mut smaller = self.case.clone();
         if let Some(Step { kind: StepKind::Disconnects { close, .. }, .. }) =
@@ -273,6 +267,7 @@ impl Minimiser<'_, '_> {
                 PatternKind::String { text: known, .. } if !known.is_empty() && known != "x" => {
                     vec![text(""), text("x")]
                 }
+                PatternKind::Variable { .. } | PatternKind::Join(_) if at > 0 => vec![text("x")],
                 PatternKind::Object { members, .. } if !members.is_empty() && at > 0 => vec![text("x")],
                 PatternKind::Array { items, .. } if !items.is_empty() && at > 0 => vec![text("x")],
                 PatternKind::Number(number) if number.as_i64() != Some(0) => {
@@ -331,6 +326,35 @@ impl Minimiser<'_, '_> {
 fn droppable(case: &Case) -> usize {
     let steps = &case.flow.steps;
     steps.len() - usize::from(matches!(steps.last(), Some(Step { kind: StepKind::Served, .. })))
+}
+
+/// Plainer ways to say nearly the same, the plainest first.
+fn plainer_payloads(payload: &Payload) -> Vec<Payload> {
+    let joined =
+        |parts: &[Pattern]| Pattern { kind: PatternKind::Join(parts.to_vec()), span: Span::default() };
+    match payload {
+        Payload::Fragments(parts) => vec![Payload::Text(joined(parts))],
+        Payload::Text(pattern) => {
+            let parts = match &pattern.kind {
+                PatternKind::Join(parts) => parts.clone(),
+                PatternKind::String { text: known, .. } if known.chars().nth(1).is_some() => {
+                    let half =
+                        known.char_indices().nth(known.chars().count() / 2).map_or(0, |(place, _)| place);
+                    vec![text(&known[..half]), text(&known[half..])]
+                }
+                _ => Vec::new(),
+            };
+            let plain = matches!(&pattern.kind, PatternKind::String { text, .. } if text.chars().count() < 2);
+            let short = [text(""), text("x")].into_iter().filter(|_| !plain);
+            let json = text_of(pattern, &Bindings::default())
+                .ok()
+                .and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok())
+                .and_then(|value| crate::flow::parse_pattern(&value.to_string()).ok());
+            let parts = short.chain(parts).map(Payload::Text);
+            json.map(Payload::Json).into_iter().chain(parts).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// The casts of a header.

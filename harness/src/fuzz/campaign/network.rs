@@ -35,6 +35,8 @@ const AFTERMATH_ALONE: Duration = Duration::from_millis(600);
 const TRIES: usize = 3;
 /// What making one finding small may cost.
 const BUDGET: Budget = Budget { attempts: 120, time: Duration::from_secs(16), sure: 2, width: 1 };
+/// The same where each conversation has a program of its own, which takes long and is done side by side.
+const WIDE: Budget = Budget { time: Duration::from_secs(24), width: PROGRAMS, ..BUDGET };
 /// Suspects of whom each is tried alone.
 const FEW: usize = 4;
 /// How long we wait before we look again for a target that has gone.
@@ -471,7 +473,7 @@ impl Host<'_, '_> {
     /// What making one finding small may cost: where each conversation has a program of its own, many are tried side by
     /// side.
     fn budget(&self) -> Budget {
-        Budget { width: if self.lasting { 1 } else { PROGRAMS }, ..BUDGET }
+        if self.lasting { BUDGET } else { WIDE }
     }
 
     /// Plays cases, each as [`Host::afresh`] plays one.
