@@ -45,8 +45,14 @@ impl Closings {
         }
         // One that is not as it has to be is answered like any other rubbish.
         let sound = |whole: &Value| {
-            whole.get("seq").is_some_and(Value::is_u64)
+            let known = |value: Option<&Value>, names: &[&str]| {
+                value.and_then(Value::as_object).is_some_and(|of| of.keys().all(|key| names.contains(&&**key)))
+            };
+            whole.get("seq").and_then(Value::as_u64).is_some_and(|seq| seq <= 1 << 53)
                 && whole.pointer("/data/reason").is_some_and(Value::is_string)
+                // Some editions refuse further members.
+                && known(Some(whole), &["seq", "type", "data"])
+                && known(whole.get("data"), &["reason"])
         };
         let rubbish = |kind: &str, whole: &Value| kind == "close" && !party.under_test && !sound(whole);
         let read = read.filter(|message| !rubbish(message.kind, message.whole));
