@@ -63,6 +63,8 @@ impl WebApi {
             (Some(own), Some(found)) if own == found => rulings.kept(id, seen.from, seen.at),
             // Who was not let in may not have been listened to either.
             (Some(_), _) if response.status >= 500 => {}
+            // A body that was not looked into (section 5).
+            (Some(_), _) if matches!(response.status, 413 | 415) => {}
             (Some(_), _) if super::text(event.data, "/code") == Some("AuthenticationException") => {}
             (Some(own), _) => {
                 let message = format!("the command has the ref {own:?}, its answer by HTTP has another");
