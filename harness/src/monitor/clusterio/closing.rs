@@ -46,7 +46,9 @@ impl Closings {
         // One that is not as it has to be is answered like any other rubbish.
         let sound = |whole: &Value| {
             let known = |value: Option<&Value>, names: &[&str]| {
-                value.and_then(Value::as_object).is_some_and(|of| of.keys().all(|key| names.contains(&&**key)))
+                value
+                    .and_then(Value::as_object)
+                    .is_some_and(|of| of.keys().all(|key| names.contains(&&**key)))
             };
             whole.get("seq").and_then(Value::as_u64).is_some_and(|seq| seq <= 1 << 53)
                 && whole.pointer("/data/reason").is_some_and(Value::is_string)

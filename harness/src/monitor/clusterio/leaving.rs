@@ -8,7 +8,7 @@ use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
 
 use super::plain::is_plain;
-use super::{Message, integer, message, sides};
+use super::{Message, integer, is_register, message, sides};
 use crate::monitor::{Monitor, Party, Rulings, Seen, What};
 
 /// What a side was sent last.
@@ -44,6 +44,9 @@ struct Side {
     gone: bool,
     /// What it said last told of a failure.
     told_failure: bool,
+    /// The id of the slave that registered with it, and whether another link has registered the same since.
+    registered: Option<i64>,
+    displaced: bool,
 }
 
 #[derive(Default)]
@@ -68,8 +71,37 @@ fn is_usual(seq: Option<i64>) -> bool {
     seq.is_some_and(|seq| (0..1 << 53).contains(&seq))
 }
 
+/// True where the reason to close says that a program ends, and nothing of what it was sent (section 2.3).
+fn is_parting(reason: &str) -> bool {
+    let reason = reason.to_lowercase();
+    ["shutdown", "shutting down", "quit", "stop", "restart"].iter().any(|word| reason.contains(word))
+}
+
+/// True for a registration of the kind that its sender is, with all that it needs (section 2.3).
+fn is_registration(from: &Party, message: &Message<'_>) -> bool {
+    let is_text = |name: &str| message.data.get(name).is_some_and(Value::is_string);
+    let is_slave = message.kind == "register_slave";
+    let named = !is_slave || (is_text("name") && message.data.get("id").and_then(integer).is_some());
+    is_slave == (from.role == "slave") && is_text("agent") && is_text("version") && named
+}
+
 impl Leavings {
+    /// A slave that registers anew displaces its older link, which is told so.
+    fn displace(&mut self, link: LinkId, to: &Party, message: &Message<'_>) {
+        if message.kind != "register_slave" {
+            return;
+        }
+        let Some(id) = message.data.get("id").and_then(integer) else { return };
+        for ((other, name), side) in &mut self.sides {
+            side.displaced |= *other != link && *name == to.name && side.registered == Some(id);
+        }
+        self.sides.entry((link, to.name.clone())).or_default().registered = Some(id);
+    }
+
     fn heard(&mut self, link: LinkId, from: &Party, to: &Party, read: Option<Message<'_>>) {
+        if let Some(message) = &read {
+            self.displace(link, to, message);
+        }
         let side = self.sides.entry((link, to.name.clone())).or_default();
         let Some(message) = read else {
             side.strange = true;
@@ -81,6 +113,11 @@ impl Leavings {
             (_, None) => true,
         };
         side.heard = message.seq.or(side.heard);
+        // Some editions refuse further members.
+        side.strange |= message
+            .whole
+            .as_object()
+            .is_some_and(|whole| whole.keys().any(|name| !matches!(name.as_str(), "seq" | "type" | "data")));
         if matches!(message.kind, "hello" | "ready" | "register_slave" | "register_control") {
             // Out of their order, or a second time, they may end a link.
             // Nobody says what is the other side's to say.
@@ -89,7 +126,10 @@ impl Leavings {
             let version = message.data.get("version").is_some_and(Value::is_string);
             side.strange |= message.kind == "hello" && !version;
             side.strange |= !is_usual(message.seq) || side.ready || early;
-            side.strange |= !side.handshake.insert(message.kind.to_owned());
+            // Who registers, does so once and as what it is.
+            side.strange |= is_register(message.kind) && !is_registration(from, &message);
+            let step = if is_register(message.kind) { "register" } else { message.kind };
+            side.strange |= !side.handshake.insert(step.to_owned());
             side.ready |= message.kind == "ready" && message.data.is_empty() && from.role == "master";
             side.last = Some(Last::Handshake);
             return;
@@ -142,9 +182,9 @@ impl Leavings {
         }
         side.gone = true;
         let reason = message.data.get("reason").and_then(Value::as_str).unwrap_or_default();
+        // A command that is through, well or not, ends the link of a control.
         let orderly = party.role == "control" && !reason.starts_with("Invalid");
-        if orderly {
-            // A command that is through, well or not, ends the link.
+        if orderly || side.displaced || is_parting(reason) {
             return;
         }
         let actual = message.whole.clone();

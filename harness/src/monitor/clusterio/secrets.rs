@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::{is_register, message, sides};
 use crate::monitor::{Monitor, Rulings, Seen, What};
 
-/// Shorter texts may turn up by chance.
-const LENGTH: usize = 8;
+/// Shorter texts may turn up by chance, and so may words.
+const LENGTH: usize = 12;
 /// Texts of clients that are remembered.
 const REMEMBERED: usize = 4096;
 
@@ -18,6 +18,11 @@ pub(super) struct Secrets {
     tokens: BTreeSet<String>,
     /// What clients said beside their tokens: it may be told, and with it a token that is part of it.
     told: BTreeSet<String>,
+}
+
+fn may_be_secret(token: &str) -> bool {
+    let has = |is: fn(&u8) -> bool| token.as_bytes().iter().any(is);
+    token.len() >= LENGTH && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic)
 }
 
 impl Secrets {
@@ -54,7 +59,7 @@ impl Monitor for Secrets {
             if let Some(message) = message(&seen.what)
                 && is_register(message.kind)
                 && let Some(token) = message.data.get("token").and_then(Value::as_str)
-                && token.len() >= LENGTH
+                && may_be_secret(token)
             {
                 self.tokens.insert(token.to_owned());
             }
