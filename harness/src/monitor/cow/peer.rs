@@ -45,10 +45,14 @@ struct Line {
     answers: Answers,
     /// Records that it was asked for: which, of which store, when.
     wanted: Vec<(Time, Store, BTreeSet<String>)>,
+    /// Bytes came to it that may have broken the framing: who knows what it heard after them.
+    garbled: bool,
     /// Messages that reached it.
     heard: u64,
     /// Whom it was told of, when they were made, and where among what it heard; without those who are gone.
     family: BTreeMap<String, (f64, u64)>,
+    /// Those of whom it was told something else before, or who were gone: what it kept of them is its own business.
+    doubted: BTreeSet<String>,
     /// Its own record as it announced it: of the family, and made when.
     own: Option<(bool, f64)>,
 }
@@ -77,7 +81,7 @@ impl Peers {
     // --- what reaches the peer
 
     fn heard(&mut self, seen: &Seen<'_>, whole: &Value) {
-        let Some(line) = self.lines.get_mut(&seen.link) else { return };
+        let Some(line) = self.lines.get_mut(&seen.link).filter(|line| !line.garbled) else { return };
         line.heard += 1;
         let known = self.known.entry(line.peer.name.clone()).or_default();
         let (Some(action), Some(payload)) =
@@ -104,6 +108,7 @@ impl Peers {
             ("peerGone", None) => {
                 if let Some(id) = payload.get("gonePeerID").and_then(peer_id) {
                     line.family.remove(&id);
+                    line.doubted.insert(id);
                 }
                 return;
             }
@@ -340,12 +345,13 @@ impl Line {
         let whole = record.get("_id").is_some_and(|id| peer_id(id).is_some()) && time("updated").is_some();
         let created = time("created").filter(|_| whole);
         match created {
-            Some(created) if family && !is_deleted(record) => {
+            Some(created) if family && !is_deleted(record) && !self.doubted.contains(&id) => {
                 let place = self.family.get(&id).map_or(self.heard, |(_, place)| *place);
                 self.family.insert(id, (created, place));
             }
             _ => {
                 self.family.remove(&id);
+                self.doubted.insert(id);
             }
         }
     }
@@ -488,7 +494,9 @@ impl Known {
         for (id, time) in &listed {
             let (versions, Some(time)) = (self.given.of(&store, id), time) else { continue };
             let newest = versions.iter().map(|version| version.updated).fold(f64::MIN, f64::max);
-            if versions.is_empty() || *time > newest {
+            // What was given just before may not have been read when the list was made.
+            let fresh = versions.iter().any(|version| version.at + GIVEN > seen.at);
+            if versions.is_empty() || *time > newest || (fresh && *time < newest) {
                 continue;
             }
             if *time == newest {
@@ -550,8 +558,10 @@ impl Monitor for Peers {
                     listed: false,
                     answers: Answers::new(self.cow2),
                     wanted: Vec::new(),
+                    garbled: false,
                     heard: 0,
                     family: BTreeMap::new(),
+                    doubted: BTreeSet::new(),
                     own: None,
                 };
                 self.lines.insert(seen.link, line);
@@ -559,6 +569,12 @@ impl Monitor for Peers {
             What::Text { json: Ok(whole), .. } if from_relay => self.heard(seen, whole),
             What::Text { json: Err(NotJson::BeyondUs), .. } if from_relay => {
                 if let Some(line) = self.lines.get_mut(&seen.link) {
+                    line.misled = true;
+                }
+            }
+            What::Raw(_) if from_relay => {
+                if let Some(line) = self.lines.get_mut(&seen.link) {
+                    line.garbled = true;
                     line.misled = true;
                 }
             }
