@@ -166,6 +166,7 @@ fn hear(role: &'static str, trace: &str) -> Heard {
     let config = MonitorConfig {
         slack: Duration::ZERO,
         exclusive: true,
+        told: None,
         edition: "v1".to_owned(),
         settings: BTreeMap::from([("wildcard".to_owned(), "*".to_owned())]),
     };

@@ -73,6 +73,7 @@ impl Crowd {
         let rules = MonitorConfig {
             slack: Duration::from_millis(250),
             exclusive: true,
+            told: None,
             edition: "polfan-2023-01".to_owned(),
             settings: BTreeMap::new(),
         };

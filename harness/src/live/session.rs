@@ -84,6 +84,7 @@ impl Session {
                 slack: config.slack,
                 exclusive: config.exclusive,
                 edition: config.edition.clone(),
+                told: None,
                 settings,
             },
         );

@@ -114,6 +114,8 @@ pub struct MonitorConfig {
     pub exclusive: bool,
     /// The edition in force.
     pub edition: String,
+    /// Addresses that the party under test was told before it began; none where nobody knows which.
+    pub told: Option<std::collections::BTreeSet<std::net::SocketAddr>>,
     /// Protocol settings (`--var`, defaults in protocol.toml), e.g. hangout's `wildcard`.
     pub settings: std::collections::BTreeMap<String, String>,
 }

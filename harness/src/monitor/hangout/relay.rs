@@ -66,6 +66,8 @@ struct Link {
     leaving: bool,
     /// The server ended it.
     cut: bool,
+    /// When it went without a word: what it said just before may be lost with it.
+    vanished: Option<Time>,
     /// It has sent something of which nobody knows what a server makes.
     unclear: bool,
     /// It does not read, or the server may have cut it off: nothing is owed to it.
@@ -289,7 +291,8 @@ impl Relay {
             };
             self.owing.remove(&number);
             let owed = std::mem::take(&mut sent.owed);
-            if self.links.get(&sent.sender).is_none_or(|link| link.unclear || link.cut) {
+            let lost = |link: &Link| link.vanished.is_some_and(|end| end.since(sent.at) < AT_ONCE);
+            if self.links.get(&sent.sender).is_none_or(|link| link.unclear || link.cut || lost(link)) {
                 continue;
             }
             let waits = |reader: &LinkId| {
@@ -397,7 +400,11 @@ impl Relay {
             }
             let number = sent.number;
             let last = self.last.entry((sent.sender, reader)).or_insert(0);
-            if number < *last {
+            // Who has said something unclear may have said the same before.
+            let clear = self.links.get(&sent.sender).is_some_and(|link| !link.unclear);
+            if number < *last && !clear {
+                *last = number;
+            } else if number < *last {
                 rulings.broken(
                     "HANGOUT-RELAY-8",
                     seen.from,
@@ -525,6 +532,9 @@ impl Monitor for Relay {
             What::Closing { .. } | What::Closed => {
                 if let Some(link) = self.links.get_mut(&seen.link) {
                     link.cut |= link.open && from_server;
+                    if matches!(seen.what, What::Closed) && link.open && !from_server {
+                        link.vanished = Some(seen.at);
+                    }
                     link.leaving = !from_server && (link.open || link.leaving);
                     link.open = false;
                 }

@@ -28,6 +28,8 @@ struct Link {
     token: Option<String>,
     /// Its index is somebody else's: nothing that rests on tokens can be judged here.
     confused: bool,
+    /// It has stopped reading for a while.
+    stalled: bool,
     greetings: u32,
     heard_changes: bool,
     /// When the first `changes` came.
@@ -184,6 +186,7 @@ impl Sync {
                 closed_at: None,
                 token: None,
                 confused: false,
+                stalled: false,
                 greetings: 0,
                 heard_changes: false,
                 heard_at: None,
@@ -903,11 +906,12 @@ impl Monitor for Sync {
             What::Stalled => {
                 if let Some(link) = self.links.get_mut(&seen.link) {
                     link.confused = true;
+                    link.stalled = true;
                 }
             }
             what if from_server => {
-                // What still comes after a goodbye is not read.
-                let open = self.links.get(&seen.link).is_some_and(Link::is_open);
+                // What still comes after a goodbye is not read; what a slow reader comes to read is old.
+                let open = self.links.get(&seen.link).is_some_and(|link| link.is_open() && !link.stalled);
                 if let Some(packet) = packet(what).filter(|packet| open && packet.from == "server") {
                     match packet.kind {
                         "changes" => self.changes(seen, packet.whole, rulings),

@@ -19,7 +19,7 @@ const LARGE: usize = 16 << 10;
 /// A leaked ref of somebody else's command, or an error for it, shows within this time.
 const RECENT: Duration = Duration::from_secs(5);
 /// Messages that are nested as deeply as this are read by some only.
-const DEPTH: usize = 24;
+pub(super) const DEPTH: usize = 24;
 /// Refs of what is no command that are remembered.
 const ODD: usize = 1024;
 /// A second answer to a command shows within this time.
@@ -398,7 +398,7 @@ impl Answers {
 }
 
 /// True for a value that is nested deeper than so many levels.
-fn is_deep(value: &Value, levels: usize) -> bool {
+pub(super) fn is_deep(value: &Value, levels: usize) -> bool {
     let deep = |part: &Value| levels == 0 || is_deep(part, levels - 1);
     match value {
         Value::Array(items) => items.iter().any(deep),

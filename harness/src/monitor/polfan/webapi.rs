@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use flowproof_reference::machine::{LinkId, Response};
 use serde_json::Value;
 
+use super::answers::{DEPTH, is_deep};
 use super::{COMMANDS, Reference, content, envelope, sides};
 use crate::judge::schema::actual;
 use crate::monitor::{Monitor, MonitorConfig, Rulings, Seen, What};
@@ -34,7 +35,8 @@ impl WebApi {
             return;
         }
         let body = content(&seen.what);
-        let said = body.as_deref().and_then(envelope);
+        // What is nested too deeply for a reader is no JSON to it.
+        let said = body.as_deref().and_then(envelope).filter(|said| !is_deep(said.whole, DEPTH));
         let command = said.as_ref().is_some_and(|said| COMMANDS.contains(&said.kind));
         let reference = said.and_then(|said| match said.reference {
             Reference::Text(own) if !own.is_empty() && own.chars().count() <= 36 => Some(own.to_owned()),

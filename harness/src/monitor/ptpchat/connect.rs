@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use flowproof_reference::machine::Time;
 
 use super::{Message, ends, message};
-use crate::monitor::{Monitor, MonitorConfig, Rulings, Seen};
+use crate::monitor::{Monitor, MonitorConfig, Rulings, Seen, What};
 
 /// Questions and answers that are remembered.
 const REMEMBERED: usize = 1024;
@@ -33,12 +33,14 @@ pub(super) struct Connects {
     swap: bool,
     asked: Vec<Asked>,
     answered: Vec<Answered>,
+    /// Something was said that may be a CONNECT to some readers.
+    unclear: bool,
 }
 
 impl Connects {
     pub(super) fn new(config: &MonitorConfig) -> Connects {
         let swap = config.settings.get("connect").is_none_or(|connect| connect == "swap");
-        Connects { swap, asked: Vec::new(), answered: Vec::new() }
+        Connects { swap, asked: Vec::new(), answered: Vec::new(), unclear: false }
     }
 
     fn said_to_s(&mut self, seen: &Seen<'_>, connect: &Message<'_>) {
@@ -86,6 +88,7 @@ impl Connects {
         }
         // With one question or one answer open there is no doubt which it should have been.
         match (questions.as_slice(), answers.as_slice()) {
+            _ if self.unclear => {}
             ([asked], []) => asked.accuse(seen, connect, rulings),
             ([], [answered]) => answered.accuse(seen, connect, rulings),
             _ => {}
@@ -128,6 +131,11 @@ impl Answered {
 
 impl Monitor for Connects {
     fn observe(&mut self, seen: &Seen<'_>, rulings: &mut Rulings) {
+        if let What::Text { text, json } = &seen.what
+            && seen.to.under_test
+        {
+            self.unclear |= message(&seen.what).is_none() && (json.is_err() || text.contains("CONNECT"));
+        }
         let Some(connect) = message(&seen.what).filter(|said| self.swap && said.verb == "CONNECT") else {
             return;
         };

@@ -19,6 +19,8 @@ pub(super) struct Wire {
     /// Sockets of ours that have sent nothing but junk.
     junk_only: BTreeMap<SocketAddr, bool>,
     told: BTreeSet<SocketAddr>,
+    /// Those whom the party under test may greet of its own accord: it was told of them.
+    known: Option<BTreeSet<SocketAddr>>,
     /// Who got junk.
     target: Option<Party>,
 }
@@ -29,6 +31,7 @@ impl Wire {
             datagrams: config.edition != TCP,
             junk_only: BTreeMap::new(),
             told: BTreeSet::new(),
+            known: config.told.clone(),
             target: None,
         }
     }
@@ -69,6 +72,8 @@ impl Wire {
             let only = self.junk_only.entry(from).or_insert(true);
             *only &= junk;
             self.target = Some(seen.to.clone());
+        } else if self.known.as_ref().is_none_or(|known| known.contains(&to)) && is_greeting(&seen.what) {
+            self.junk_only.insert(to, false);
         } else if self.junk_only.get(&to) == Some(&true) && self.told.insert(to) {
             let message = "something was sent to a socket that had sent nothing but junk";
             let actual = match &seen.what {
@@ -78,6 +83,10 @@ impl Wire {
             rulings.broken("PTPCHAT-ROBUST-2", seen.from, seen.at, message, "silence", actual);
         }
     }
+}
+
+fn is_greeting(what: &What<'_>) -> bool {
+    super::message(what).is_some_and(|said| said.verb == "HELLO")
 }
 
 /// True when a whole JSON object stands in the text, with more before or behind it.

@@ -248,6 +248,12 @@ impl Conversation {
             slack: plan.settings.slack,
             exclusive: plan.settings.exclusive,
             edition: plan.settings.edition.clone(),
+            told: Some(
+                crate::runner::plan::known_before(&plan)
+                    .into_iter()
+                    .filter_map(|one| *addresses.get(one)?)
+                    .collect(),
+            ),
             settings,
         };
         let mut shared = Shared {

@@ -159,6 +159,10 @@ impl Node {
                 .collect::<Vec<_>>(),
         );
         let seed = self.config.edition == Edition::Seed;
+        if recipients.is_empty() && self.config.edition == Edition::Udp201603 {
+            out.event(NodeEvent::CannotDo("message: nobody's id is known yet"));
+            return;
+        }
         let chat = Chat {
             ids: self.new_ids(),
             channel: name.or_else(|| (!seed).then(|| channel_id.to_string())),

@@ -26,6 +26,8 @@ use crate::machine::{Input, Machine, Outbox, SocketId, Time};
 
 /// The socket that everybody knows.
 const ORDINARY: SocketId = SocketId(0);
+/// The longest datagram that every node reads (section 5).
+const DATAGRAM: usize = 8192;
 /// Nodes in one ROUTING: as many as keep the datagram below 1400 bytes, whatever their addresses (section 5).
 const ROUTES: usize = 12;
 
@@ -338,12 +340,22 @@ impl Node {
     }
 
     fn send(&self, socket: SocketId, to: SocketAddrV4, message: &Message, out: &mut Out) {
-        out.send_to(socket, to.into(), message.encode(self.config.edition));
+        self.put(socket, to, message.encode(self.config.edition), out);
+    }
+
+    /// Sends what fits into a datagram that everybody reads (WIRE-5); what does not is left unsaid.
+    fn put(&self, socket: SocketId, to: SocketAddrV4, bytes: Vec<u8>, out: &mut Out) {
+        if bytes.len() <= DATAGRAM || self.has(Fault::EndlessRouting) {
+            out.send_to(socket, to.into(), bytes);
+        }
     }
 
     /// Sends what is to be acknowledged, and again until it is (section 3.5).
     fn deliver(&mut self, now: Time, socket: SocketId, to: SocketAddrV4, message: &Message, out: &mut Out) {
         let bytes = message.encode(self.config.edition);
+        if bytes.len() > DATAGRAM {
+            return;
+        }
         if let Some(id) = message.acknowledged().and_then(|ids| ids.msg_id) {
             let patience = (self.config.ack, self.config.ack_retries);
             self.deliveries.push(now, id, (socket, to), bytes.clone(), patience);

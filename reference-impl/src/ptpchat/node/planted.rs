@@ -10,7 +10,7 @@ use super::super::error::DecodeError;
 use super::super::guid::Guid;
 use super::super::message::{Chat, Connect, Ids, Message, Route};
 use super::super::peers::{Peer, Standing};
-use super::{Node, ORDINARY, Out, State};
+use super::{DATAGRAM, Node, ORDINARY, Out, State};
 use crate::machine::{SocketId, Time};
 
 /// Nodes that are a crowd to a node that minds.
@@ -23,8 +23,6 @@ const REST_AT: Duration = Duration::from_millis(8900);
 const REST: Duration = Duration::from_millis(2500);
 /// Silence that is too long for a node without patience.
 const BREATH: Duration = Duration::from_millis(1500);
-/// The longest datagram that every node reads (section 5).
-const DATAGRAM: usize = 8192;
 
 /// What faults remember.
 #[derive(Debug, Default)]
