@@ -53,3 +53,33 @@ impl Mutator<'_> {
         places.filter(|(_, step)| super::case::is_send(step, watched)).map(|(place, _)| place).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::Corpus;
+    use crate::fuzz::depart::Pace;
+    use crate::runner::plan::RunSettings;
+
+    #[test]
+    fn whatever_is_changed_can_be_written_and_read_again() {
+        let corpus = Corpus::embedded().expect("the corpus is sound");
+        for protocol in corpus.protocols() {
+            let role = protocol.settings.roles[0].name.clone();
+            let settings = RunSettings::in_memory(&protocol, &protocol.settings.default_edition, 1);
+            let pool = Pool::of(&protocol, &role, &settings, Pace::VIRTUAL);
+            let rng = Rng::with_seed(7);
+            let mut mutator = Mutator { protocol: &protocol, role: &role, pool: &pool, rng };
+            for base in &pool.sequences {
+                let mut case = base.clone();
+                for _ in 0..12 {
+                    mutator.change(&mut case);
+                    let text = case.text(&[]);
+                    if let Err(error) = case.file("changed", &[]) {
+                        panic!("{error}\n{:?}\n{text}", case.departures);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -115,6 +115,7 @@ impl Mutator<'_> {
         let payload = sent(&mut case.flow.steps[place], watched)?;
         let pattern = body(payload)?;
         let said = self.change_inside(pattern, &variables)?;
+        self.spell_deep(sent(&mut case.flow.steps[place], watched)?);
         Some(said)
     }
 

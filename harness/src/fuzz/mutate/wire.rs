@@ -40,6 +40,9 @@ const BROKEN_FRAMES: &[&[u8]] = &[
     &[0xff; 16],
 ];
 
+/// Levels of JSON that a flow may have with certainty; its parser reads a few more.
+const DEEPEST: usize = 40;
+
 /// A piece of a message as text.
 enum Piece {
     Literal(String),
@@ -148,6 +151,19 @@ impl Mutator<'_> {
         Some(value.to_string())
     }
 
+    /// Makes a text of a message that is nested more deeply than a flow may be written.
+    pub(super) fn spell_deep(&mut self, payload: &mut Payload) {
+        match payload {
+            Payload::HttpRequest { body: Some(inner), .. } => self.spell_deep(inner),
+            Payload::Json(pattern) if is_deeper(pattern, DEEPEST) => {
+                let mut pieces = Vec::new();
+                self.write(pattern, &mut pieces);
+                *payload = Payload::Text(as_pattern(&pieces));
+            }
+            _ => {}
+        }
+    }
+
     fn without_brace(&mut self, pattern: &Pattern) -> Vec<Piece> {
         let mut pieces = Vec::new();
         self.write(pattern, &mut pieces);
@@ -209,6 +225,15 @@ impl Mutator<'_> {
                 literal(out, &value.to_string());
             }
         }
+    }
+}
+
+fn is_deeper(pattern: &Pattern, levels: usize) -> bool {
+    let inside = |part: &Pattern| levels == 0 || is_deeper(part, levels - 1);
+    match &pattern.kind {
+        PatternKind::Array { items, .. } => items.iter().any(inside),
+        PatternKind::Object { members, .. } => members.iter().any(|member| inside(&member.value)),
+        _ => false,
     }
 }
 

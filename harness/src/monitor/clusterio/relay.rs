@@ -123,11 +123,17 @@ impl Relay {
             }
             return;
         }
-        let found = self.commands.iter_mut().find(|command| {
+        let mut found = self.commands.iter_mut().filter(|command| {
             !command.done && command.link == seen.link && Some(command.seq) == to && command.stem == stem
         });
-        let Some(command) = found else { return };
+        let Some(command) = found.next() else { return };
         command.done = true;
+        // Two that wait under one number cannot be told apart.
+        let mut others = found.peekable();
+        if others.peek().is_some() {
+            others.for_each(|other| other.done = true);
+            return;
+        }
         let failed = message.data.contains_key("error");
         match (&command.answer, command.passed) {
             (Some(answer), Some(_)) if FORWARDED.contains(&stem) => {

@@ -96,7 +96,7 @@ impl Peers {
             ("connected", None) => {
                 if line.id.is_none() {
                     line.id = payload.get("peerID").and_then(id_as_read);
-                    line.misled |= line.id.is_none();
+                    line.misled |= !line.id.as_deref().is_some_and(is_plain_id);
                     line.greeted_at = line.id.is_some().then_some(seen.at);
                     let key = payload.get("server_key").and_then(Value::as_str).filter(|key| !key.is_empty());
                     let own = self.config.settings.get("key");
@@ -274,6 +274,11 @@ fn packed(payload: Option<&Value>) -> Option<&'static str> {
 fn id_as_read(value: &Value) -> Option<String> {
     let whole = value.as_f64().filter(|id| id.fract() == 0.0 && (1.0..9_007_199_254_740_992.0).contains(id));
     peer_id(value).or_else(|| whole.map(|id| format!("{id:.0}")))
+}
+
+/// True for an id that nobody reads in another way: a whole number, above 0 and written plainly.
+fn is_plain_id(id: &str) -> bool {
+    id.parse::<u64>().is_ok_and(|number| (1..1 << 53).contains(&number) && number.to_string() == id)
 }
 
 fn is_peers(payload: &Value) -> bool {
