@@ -45,15 +45,18 @@ impl Connects {
 
     fn said_to_s(&mut self, seen: &Seen<'_>, connect: &Message<'_>) {
         let Some((from, _)) = ends(seen) else { return };
-        let (Some(dst), Some(src)) = (connect.text("dst"), connect.text("src")) else { return };
-        let port = src.parse::<u16>().is_ok_and(|port| port > 0 && port.to_string() == src);
-        if !port {
+        let port = |src: &&str| src.parse::<u16>().is_ok_and(|port| port > 0 && port.to_string() == *src);
+        let (Some(dst), Some(src)) = (connect.text("dst"), connect.text("src").filter(port)) else {
+            // What S makes of it, it may hand on.
+            self.unclear = true;
             return;
-        }
+        };
         if dst.parse::<std::net::Ipv4Addr>().is_ok() && self.asked.len() < REMEMBERED {
             self.asked.push(Asked { from, target: dst.to_owned(), port: src.to_owned() });
         } else if dst.parse::<std::net::SocketAddrV4>().is_ok() && self.answered.len() < REMEMBERED {
             self.answered.push(Answered { from, asker: dst.to_owned(), port: src.to_owned() });
+        } else {
+            self.unclear = true;
         }
     }
 
