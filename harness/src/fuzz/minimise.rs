@@ -5,12 +5,10 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::case::{Case, sent};
-use super::mutate::value::{body, text};
+use super::mutate::value::{body, join, text};
 use super::tree;
 use crate::corpus::Protocol;
-use crate::flow::ast::{
-    CastMember, CloseSpec, HeaderItem, Pattern, PatternKind, Payload, Span, Step, StepKind,
-};
+use crate::flow::ast::{CastMember, CloseSpec, HeaderItem, Pattern, PatternKind, Payload, Step, StepKind};
 use crate::pattern::{Bindings, text_of};
 
 /// What making a case small may cost.
@@ -330,10 +328,8 @@ fn droppable(case: &Case) -> usize {
 
 /// Plainer ways to say nearly the same, the plainest first.
 fn plainer_payloads(payload: &Payload) -> Vec<Payload> {
-    let joined =
-        |parts: &[Pattern]| Pattern { kind: PatternKind::Join(parts.to_vec()), span: Span::default() };
     match payload {
-        Payload::Fragments(parts) => vec![Payload::Text(joined(parts))],
+        Payload::Fragments(parts) => vec![Payload::Text(join(parts.clone()))],
         Payload::Text(pattern) => {
             let parts = match &pattern.kind {
                 PatternKind::Join(parts) => parts.clone(),

@@ -311,7 +311,12 @@ impl Board<'_> {
         let config = self.config;
         config.stop.load(Ordering::Relaxed)
             || config.time.is_some_and(|time| self.began.elapsed() >= time)
-            || config.findings.is_some_and(|enough| self.counted() >= enough)
+            || self.has_enough()
+    }
+
+    /// True when as much was found as was asked for.
+    fn has_enough(&self) -> bool {
+        self.config.findings.is_some_and(|enough| self.counted() >= enough)
     }
 
     /// True when nothing is looked into any more.

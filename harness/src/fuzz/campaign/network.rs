@@ -591,8 +591,7 @@ impl Host<'_, '_> {
         // What was flaky elsewhere is looked into last.
         while let Some(next) = (0..news.len()).min_by_key(|place| board.flaky(&news[*place].2.rule)) {
             let (number, case, identity, finding) = news.remove(next);
-            // Enough was found.
-            if board.is_ended() && !board.is_past() {
+            if board.has_enough() {
                 board.forget(&identity);
                 continue;
             }

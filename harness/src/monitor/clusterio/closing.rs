@@ -6,7 +6,7 @@ use std::time::Duration;
 use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
 
-use super::{IN_FLIGHT, message, sides};
+use super::{ENVELOPE, IN_FLIGHT, has_only, message, sides};
 use crate::monitor::{Monitor, MonitorConfig, Party, Rulings, Seen, What};
 
 /// A message larger than this may be too large for its reader.
@@ -45,16 +45,10 @@ impl Closings {
         }
         // One that is not as it has to be is answered like any other rubbish.
         let sound = |whole: &Value| {
-            let known = |value: Option<&Value>, names: &[&str]| {
-                value
-                    .and_then(Value::as_object)
-                    .is_some_and(|of| of.keys().all(|key| names.contains(&&**key)))
-            };
             whole.get("seq").and_then(Value::as_u64).is_some_and(|seq| seq <= 1 << 53)
                 && whole.pointer("/data/reason").is_some_and(Value::is_string)
-                // Some editions refuse further members.
-                && known(Some(whole), &["seq", "type", "data"])
-                && known(whole.get("data"), &["reason"])
+                && has_only(whole, ENVELOPE)
+                && has_only(&whole["data"], &["reason"])
         };
         let rubbish = |kind: &str, whole: &Value| kind == "close" && !party.under_test && !sound(whole);
         let read = read.filter(|message| !rubbish(message.kind, message.whole));

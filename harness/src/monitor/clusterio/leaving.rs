@@ -8,7 +8,7 @@ use flowproof_reference::machine::{LinkId, Time};
 use serde_json::Value;
 
 use super::plain::is_plain;
-use super::{Message, integer, is_register, message, sides};
+use super::{ENVELOPE, Message, has_only, integer, is_register, message, sides};
 use crate::monitor::{Monitor, Party, Rulings, Seen, What};
 
 /// What a side was sent last.
@@ -73,8 +73,12 @@ fn is_usual(seq: Option<i64>) -> bool {
 
 /// True where the reason to close says that a program ends, and nothing of what it was sent (section 2.3).
 fn is_parting(reason: &str) -> bool {
+    const WORDS: [&str; 7] =
+        ["quit", "quitting", "restart", "restarting", "shutdown", "shutting", "stopping"];
     let reason = reason.to_lowercase();
-    ["shutdown", "shutting down", "quit", "stop", "restart"].iter().any(|word| reason.contains(word))
+    // Names of messages are no words of their own.
+    let mut words = reason.split(|c: char| !c.is_alphanumeric() && c != '_');
+    !reason.starts_with("invalid") && words.any(|word| WORDS.contains(&word))
 }
 
 /// True for a registration of the kind that its sender is, with all that it needs (section 2.3).
@@ -113,11 +117,7 @@ impl Leavings {
             (_, None) => true,
         };
         side.heard = message.seq.or(side.heard);
-        // Some editions refuse further members.
-        side.strange |= message
-            .whole
-            .as_object()
-            .is_some_and(|whole| whole.keys().any(|name| !matches!(name.as_str(), "seq" | "type" | "data")));
+        side.strange |= !has_only(message.whole, ENVELOPE);
         if matches!(message.kind, "hello" | "ready" | "register_slave" | "register_control") {
             // Out of their order, or a second time, they may end a link.
             // Nobody says what is the other side's to say.
@@ -230,4 +230,19 @@ impl Monitor for Leavings {
     }
 
     fn finish(&mut self, _now: Time, _rulings: &mut Rulings) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_parting;
+
+    #[test]
+    fn a_program_that_ends_says_so_and_names_no_message() {
+        for reason in ["shutdown", "quit", "Server shutting down", "Master is restarting"] {
+            assert!(is_parting(reason), "{reason}");
+        }
+        for reason in ["Invalid message: Validation failed for stop_instance", "cannot stop_quit_event", ""] {
+            assert!(!is_parting(reason), "{reason}");
+        }
+    }
 }

@@ -129,6 +129,14 @@ fn is_beyond(what: &What<'_>) -> bool {
     matches!(what, What::Text { json: Err(NotJson::BeyondUs), .. })
 }
 
+/// True where an object has no members but these: some editions refuse further ones.
+fn has_only(value: &Value, names: &[&str]) -> bool {
+    value.as_object().is_some_and(|members| members.keys().all(|name| names.contains(&name.as_str())))
+}
+
+/// The members of every message.
+const ENVELOPE: &[&str] = &["seq", "type", "data"];
+
 fn is_register(kind: &str) -> bool {
     matches!(kind, "register_slave" | "register_control")
 }

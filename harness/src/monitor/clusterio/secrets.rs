@@ -20,6 +20,7 @@ pub(super) struct Secrets {
     told: BTreeSet<String>,
 }
 
+/// True for a token that is no word, and that nothing else is likely to hold.
 fn may_be_secret(token: &str) -> bool {
     let has = |is: fn(&u8) -> bool| token.as_bytes().iter().any(is);
     token.len() >= LENGTH && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic)

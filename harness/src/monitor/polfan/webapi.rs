@@ -11,6 +11,9 @@ use crate::judge::schema::actual;
 use crate::monitor::{Monitor, MonitorConfig, Rulings, Seen, What};
 use flowproof_reference::machine::Time;
 
+/// Longer bodies are refused, with 413 or 400 (section 5).
+const LIMIT: usize = 64 << 10;
+
 /// What was asked on a link.
 struct Asked {
     /// A command of the catalogue, with a ref of its own when it has one.
@@ -35,8 +38,9 @@ impl WebApi {
             return;
         }
         let body = content(&seen.what);
-        // What is nested too deeply for a reader is no JSON to it.
-        let said = body.as_deref().and_then(envelope).filter(|said| !is_deep(said.whole, DEPTH));
+        // What is nested too deeply for a reader is no JSON to it, and what is too long is not read.
+        let read = request.body.len() <= LIMIT;
+        let said = body.as_deref().and_then(envelope).filter(|said| read && !is_deep(said.whole, DEPTH));
         let command = said.as_ref().is_some_and(|said| COMMANDS.contains(&said.kind));
         let reference = said.and_then(|said| match said.reference {
             Reference::Text(own) if !own.is_empty() && own.chars().count() <= 36 => Some(own.to_owned()),

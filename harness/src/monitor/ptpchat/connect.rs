@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use flowproof_reference::machine::Time;
 
 use super::{Message, ends, message};
-use crate::monitor::{Monitor, MonitorConfig, Rulings, Seen, What};
+use crate::monitor::{Monitor, MonitorConfig, NotJson, Rulings, Seen, What};
 
 /// Questions and answers that are remembered.
 const REMEMBERED: usize = 1024;
@@ -137,7 +137,8 @@ impl Monitor for Connects {
         if let What::Text { text, json } = &seen.what
             && seen.to.under_test
         {
-            self.unclear |= message(&seen.what).is_none() && (json.is_err() || text.contains("CONNECT"));
+            let hidden = *json == Err(NotJson::BeyondUs) || text.contains("CONNECT");
+            self.unclear |= hidden && message(&seen.what).is_none();
         }
         let Some(connect) = message(&seen.what).filter(|said| self.swap && said.verb == "CONNECT") else {
             return;

@@ -343,24 +343,25 @@ impl Node {
         self.put(socket, to, message.encode(self.config.edition), out);
     }
 
-    /// Sends what fits into a datagram that everybody reads (WIRE-5); what does not is left unsaid.
-    fn put(&self, socket: SocketId, to: SocketAddrV4, bytes: Vec<u8>, out: &mut Out) {
-        if bytes.len() <= DATAGRAM || self.has(Fault::EndlessRouting) {
-            out.send_to(socket, to.into(), bytes);
+    /// Sends what fits into a datagram that everybody reads (WIRE-5); what does not is left unsaid. True when it was sent.
+    fn put(&self, socket: SocketId, to: SocketAddrV4, bytes: Vec<u8>, out: &mut Out) -> bool {
+        if bytes.len() > DATAGRAM && !self.has(Fault::EndlessRouting) {
+            out.event(NodeEvent::CannotDo("send: the message does not fit into a datagram"));
+            return false;
         }
+        out.send_to(socket, to.into(), bytes);
+        true
     }
 
     /// Sends what is to be acknowledged, and again until it is (section 3.5).
     fn deliver(&mut self, now: Time, socket: SocketId, to: SocketAddrV4, message: &Message, out: &mut Out) {
         let bytes = message.encode(self.config.edition);
-        if bytes.len() > DATAGRAM {
-            return;
-        }
-        if let Some(id) = message.acknowledged().and_then(|ids| ids.msg_id) {
+        if self.put(socket, to, bytes.clone(), out)
+            && let Some(id) = message.acknowledged().and_then(|ids| ids.msg_id)
+        {
             let patience = (self.config.ack, self.config.ack_retries);
-            self.deliveries.push(now, id, (socket, to), bytes.clone(), patience);
+            self.deliveries.push(now, id, (socket, to), bytes, patience);
         }
-        out.send_to(socket, to.into(), bytes);
     }
 
     fn new_ids(&mut self) -> Ids {
