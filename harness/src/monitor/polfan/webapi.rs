@@ -128,3 +128,61 @@ impl Monitor for WebApi {
 
     fn finish(&mut self, _now: Time, _rulings: &mut Rulings) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use flowproof_reference::machine::Request;
+    use serde_json::json;
+
+    use super::*;
+    use crate::judge::finding::Ruling;
+    use crate::monitor::Party;
+
+    /// What is said of a server that answers a command with an error under a ref of its own.
+    fn accused(padding: &str, status: u16) -> Vec<Option<String>> {
+        let config = MonitorConfig {
+            slack: Duration::ZERO,
+            exclusive: true,
+            edition: "polfan-2023-01".to_owned(),
+            told: None,
+            settings: BTreeMap::new(),
+        };
+        let party =
+            |role: &str| Party { name: role.to_owned(), role: role.to_owned(), under_test: role == "server" };
+        let (client, server) = (party("client"), party("server"));
+        let command = json!({"meta": {"type": "Ping", "ref": "mine"}, "data": {"padding": padding}});
+        let request = Request {
+            method: "POST".to_owned(),
+            path: "/api".to_owned(),
+            query: String::new(),
+            headers: Vec::new(),
+            upgrade: false,
+            body: command.to_string().into_bytes(),
+        };
+        let error =
+            json!({"meta": {"type": "Error", "ref": "its own"}, "data": {"code": "ProtocolException"}});
+        let response = Response { status, headers: Vec::new(), body: error.to_string().into_bytes() };
+        let mut monitor = WebApi::new(&config);
+        let mut rulings = Rulings::default();
+        for (from, to, what) in
+            [(&client, &server, What::Asked(&request)), (&server, &client, What::Answered(&response))]
+        {
+            let (from_address, to_address) = (None, None);
+            let seen = Seen { at: Time::ZERO, link: LinkId(1), from, to, from_address, to_address, what };
+            monitor.observe(&seen, &mut rulings);
+        }
+        let broken = rulings.findings.into_iter().filter(|one| one.ruling == Ruling::Broken);
+        broken.map(|one| one.requirement).collect()
+    }
+
+    #[test]
+    fn a_body_that_was_not_read_keeps_its_ref() {
+        let long = "x".repeat(LIMIT);
+        assert_eq!(accused("", 400), [Some("POLFAN-REF-2".to_owned())]);
+        assert!(accused(&long, 400).is_empty());
+        assert!(accused(&long, 413).is_empty());
+        assert!(accused("", 415).is_empty());
+    }
+}
